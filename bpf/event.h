@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The kernel -> user event ABI, and the control tables user -> kernel.
+ *
+ * Every record starts with struct ws_ev. Records are a fixed head and, where a type says so, a
+ * variable tail; `len` counts the meaningful bytes of both, the ring record itself may be longer
+ * (it is reserved in size classes). No padding is implicit: -Wpadded and the asserts below hold it.
+ *
+ * Times are CLOCK_MONOTONIC nanoseconds. Addresses are 16 bytes, IPv4 as v4-mapped IPv6.
+ * Ports are in host order.
+ *
+ * A *position* is the 64-bit number of a byte in one direction of one connection. For plain TCP its
+ * low 32 bits are the TCP sequence number of that byte, so both ends of a connection agree on them
+ * whatever rewrites the addresses in between; for everything else it counts bytes from 0 at the
+ * moment when the socket was first seen.
+ */
+#ifndef WS_EVENT_H
+#define WS_EVENT_H
+
+#ifndef __VMLINUX_H__
+#include <linux/types.h>
+#endif
+#include "limits.h"
+
+#define WS_ABI_VERSION 1
+
+enum ws_ev_type {
+	WS_EV_DATA = 1,	 /* bytes entered or left a stream socket: struct ws_ev_data + captured bytes */
+	WS_EV_SOCK,	 /* a socket was seen for the first time: struct ws_ev_sock */
+	WS_EV_STATE,	 /* the end, or half of the end, of a connection: struct ws_ev_state */
+	WS_EV_PROC,	 /* fork, exec, exit: struct ws_ev_proc + argument bytes (exec) */
+	__WS_EV_KERNEL_CNT,
+
+	/* Made by user space and pushed through the same source, so that a recording holds them. */
+	WS_EV_CLOCK = 64, /* wall clock offset: struct ws_ev_clock */
+	WS_EV_TICK,	  /* nothing but the time: struct ws_ev */
+	WS_EV_PROCINFO,	  /* what enrichment found out about a process: struct ws_ev_procinfo + bytes */
+	WS_EV_LOST,	  /* events lost before the source: struct ws_ev_lost */
+	__WS_EV_USER_CNT,
+};
+
+struct ws_ev {
+	__u16 type; /* enum ws_ev_type */
+	__u16 pad;
+	__u32 len; /* bytes of this record that mean something, head included */
+	__u64 ts;
+};
+
+/*
+ * A token names the bytes that started a piece of work: the read that brought them. It needs no
+ * table to be resolved: `sock` and `pos` lead to the request that those bytes belong to.
+ */
+struct ws_token {
+	__u64 sock; /* 0: no token */
+	__u64 pos;  /* of the first byte of that read */
+	__u32 len;  /* bytes of that read; more than one request in them is an ambiguity */
+	__u8 kind;  /* enum ws_token_kind: how the writer came by it */
+	__u8 flags; /* WS_TOKEN_* */
+	__u16 pad;
+	__u32 tid;  /* the thread that read those bytes */
+	__u32 pad2;
+	__u64 via;  /* WS_TOK_CALLBACK: client socket whose response restored it, 0: none */
+};
+
+enum ws_token_kind {
+	WS_TOK_NONE,
+	WS_TOK_THREAD,	    /* the last such read on this very thread */
+	WS_TOK_PROVISIONAL, /* taken over from the thread that cloned this one */
+	WS_TOK_CALLBACK,    /* run-to-completion loop: the ingress of this callback */
+	WS_TOK_DIAL,	    /* run-to-completion loop: the callback that opened this connection */
+	WS_TOK_CONTEXT,	    /* the runtime's own logical context (user/runtime) */
+	__WS_TOK_CNT,
+};
+
+#define WS_TOKEN_NONBLOCK 0x01 /* the read was on a non-blocking descriptor: a reactor is possible */
+
+enum ws_dir { WS_RX, WS_TX };
+
+/* ws_ev_data.flags */
+#define WS_DATA_EOF 0x01	/* the read returned 0: the peer has ended its direction */
+#define WS_DATA_UNSEEN 0x02	/* bytes moved in a way that shows no user buffer (sendfile, io_uring) */
+#define WS_DATA_FAULT 0x04	/* the user buffer could not be read */
+#define WS_DATA_AMBIGUOUS 0x08	/* position not certain: concurrent callers on this socket */
+#define WS_DATA_ERROR 0x10	/* the call failed with `err` (reset, broken pipe) */
+#define WS_DATA_DIALLED 0x20	/* first transfer on a connection that this process opened */
+
+struct ws_ev_data {
+	struct ws_ev ev;
+	__u64 sock;	/* socket id: unique while this kernel program set is loaded */
+	__u64 pos;	/* of the first byte moved */
+	__u32 size;	/* bytes moved */
+	__u32 captured; /* bytes that follow this head; <= size */
+	__u32 seq;	/* per socket and direction, from 0; a hole is a lost event */
+	__u32 tgid;
+	__u32 tid;
+	__u8 dir; /* enum ws_dir */
+	__u8 flags;
+	__u16 err; /* positive errno with WS_DATA_ERROR */
+	struct ws_token token; /* TX: the token found for the writer. RX: the thread's one before */
+	__u8 data[];
+};
+
+enum ws_role { WS_ROLE_UNKNOWN, WS_ROLE_CLIENT, WS_ROLE_SERVER, WS_ROLE_LISTENER };
+
+/* ws_ev_sock.flags */
+#define WS_SOCK_BORN 0x01     /* seen from its first byte; else it existed before */
+#define WS_SOCK_SEQ 0x02      /* positions are TCP sequence numbers */
+#define WS_SOCK_CONNECTING 0x04 /* not established yet */
+
+struct ws_ev_sock {
+	struct ws_ev ev;
+	__u64 sock;
+	__u64 peer; /* AF_UNIX: socket id of the other end where known, else 0 */
+	__u64 kaddr; /* address-like name of this end, AF_UNIX join key; never shown */
+	__u64 peer_kaddr;
+	__u64 rx_pos;
+	__u64 tx_pos;
+	__u32 netns; /* inode of the network namespace */
+	__u32 tgid;
+	__u32 tid;
+	__u16 family; /* AF_INET, AF_INET6, AF_UNIX */
+	__u8 role;    /* enum ws_role */
+	__u8 flags;
+	__u16 lport;
+	__u16 rport;
+	__u32 pad;
+	__u8 laddr[16];
+	__u8 raddr[16];
+	struct ws_token token;	       /* of the caller that dialled */
+	char path[WS_UNIX_PATH_MAX];   /* AF_UNIX: the bound path, "@…" if abstract */
+	__u32 pad2;
+};
+
+enum ws_sock_state {
+	WS_SS_ESTABLISHED = 1,
+	WS_SS_FIN_SENT,	/* this end has ended its direction */
+	WS_SS_CLOSED,	/* gone; `err` says why, 0 if in good order */
+	WS_SS_FAILED,	/* a connect that never succeeded; `err` */
+	WS_SS_UNLISTEN, /* a listener has closed */
+};
+
+struct ws_ev_state {
+	struct ws_ev ev;
+	__u64 sock;
+	__u32 tgid; /* of the running task; 0 if the change came from the network */
+	__u32 tid;
+	__u16 state; /* enum ws_sock_state */
+	__u16 err;   /* positive errno, 0: none */
+	__u32 pad;
+	__u64 tx_pos; /* position behind the last byte written */
+};
+
+enum ws_proc_what { WS_PROC_FORK = 1, WS_PROC_EXEC, WS_PROC_EXIT, WS_PROC_THREAD_EXIT };
+
+struct ws_ev_proc {
+	struct ws_ev ev;
+	__u32 tgid; /* FORK: the child's */
+	__u32 tid;
+	__u32 ppid; /* tgid of the parent */
+	__u16 what; /* enum ws_proc_what */
+	__u16 args_len; /* EXEC: bytes of argv that follow, NUL between arguments */
+	__u64 start_ns; /* start time of the process, CLOCK_BOOTTIME: (tgid, start_ns) is its identity */
+	__u32 netns;
+	__u32 pad;
+	char comm[WS_COMM_LEN];
+	char args[];
+};
+
+struct ws_ev_clock {
+	struct ws_ev ev;
+	__s64 wall_offset; /* CLOCK_REALTIME - CLOCK_MONOTONIC, nanoseconds */
+};
+
+struct ws_ev_procinfo {
+	struct ws_ev ev;
+	__u32 tgid;
+	__u32 size; /* bytes that follow: user/enrich's own encoding */
+	__u64 start_ns;
+	__u8 data[];
+};
+
+struct ws_ev_lost {
+	struct ws_ev ev;
+	__u64 count;
+};
+
+/* ---- user -> kernel ------------------------------------------------------------------------ */
+
+/*
+ * What to capture of one connection. A direct-mapped table: slot = sock % WS_CTL_SLOTS, valid only if
+ * `sock` matches. Losing a slot to another connection costs work, never correctness: the kernel then
+ * captures by default.
+ */
+struct ws_ctl {
+	__u64 sock;
+	__u64 skip_until[2]; /* by enum ws_dir: bytes below this position are counted, not captured */
+	__u32 mode;	     /* enum ws_ctl_mode */
+	__u32 role;	     /* enum ws_role, where content has shown it, else 0 */
+};
+
+enum ws_ctl_mode { WS_CTL_CAPTURE, WS_CTL_COUNT, WS_CTL_STOP };
+
+/* Per-process flags, written by the control thread; key: tgid. */
+struct ws_proc_ctl {
+	__u32 tgid; /* repeats the key: hash elements are reused under a reader's hands */
+	__u32 flags;
+};
+
+#define WS_PROC_TRACED 0x01   /* selected */
+#define WS_PROC_EXCLUDED 0x02 /* never trace (beats TRACED) */
+#define WS_PROC_LOOP 0x04     /* run-to-completion event loop on the tested list */
+
+/* Kernel-side books, one array per CPU: enum ws_kstat indexes it. Unit: events. */
+enum ws_kstat {
+	WS_K_IN,	     /* events that capture set out to emit */
+	WS_K_OUT,	     /* events submitted to the ring */
+	WS_K_DROP_RING,	     /* ring buffer full */
+	WS_K_DROP_STATE,     /* no room for socket state */
+	WS_K_FAULTS,	     /* transfers whose user buffer could not be read (event sent without bytes) */
+	WS_K_UNSEEN,	     /* transfers without a trustworthy user buffer (event sent without bytes) */
+	WS_K_SKIPPED,	     /* transfers counted inside a known body: no event on purpose */
+	WS_K_STOPPED,	     /* transfers on connections that user space told us to leave alone */
+	WS_K_RUNS,	     /* program runs at socket events */
+	WS_K_BYTES,	     /* bytes copied to the ring */
+	WS_K_TASK_STATE,     /* no room for thread state: causality lost for that thread */
+	__WS_K_CNT,
+};
+
+#ifdef __cplusplus
+#define WS_ASSERT static_assert
+#else
+#define WS_ASSERT _Static_assert
+#endif
+WS_ASSERT(sizeof(struct ws_ev) == 16, "ABI");
+WS_ASSERT(sizeof(struct ws_token) == 40, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_data) == 96, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_sock) == 272, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_state) == 48, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_proc) == 64, "ABI");
+WS_ASSERT(sizeof(struct ws_ctl) == 32, "ABI");
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Sizes that both the kernel programs and user space depend on.
+ * Everything here is part of the event ABI: change it and bump WS_ABI_VERSION.
+ */
+#ifndef WS_LIMITS_H
+#define WS_LIMITS_H
+
+/* Bytes captured of one transfer (one system call's worth of data) at the most. */
+#define WS_CAPTURE_MAX 8192
+
+/* Segments of one iovec that are looked at; the rest of the transfer is counted, not copied. */
+#define WS_IOV_MAX 64
+
+/* Bytes of an exec'ed process's argument vector carried by an exec event. */
+#define WS_ARGS_MAX 1024
+
+/* sun_path, as in <linux/un.h>. */
+#define WS_UNIX_PATH_MAX 108
+
+/* Slots of the per-connection control table; a power of two. */
+#define WS_CTL_SLOTS 16384
+
+#define WS_COMM_LEN 16
+
+#endif

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+# Test targets; included by the top Makefile, which has the flags and the object lists.
+
+UNIT_SRCS := $(wildcard tests/unit/test_*.c)
+UNIT_BINS := $(UNIT_SRCS:tests/unit/%.c=$(O)/tests/unit/%)
+
+# Unit tests link every object of the program except main, under ASan and UBSan.
+$(O)/tests/unit/%: tests/unit/%.c $$(SAN_OBJS)
+	$(call msg,TEST,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -I$(O)/pb $(BASE_CFLAGS) -O1 -g $(SAN) -MMD -MP $< $(SAN_OBJS) -o $@ -lcmocka $(LDLIBS)
+
+.PHONY: unit
+## make unit         unit tests (ASan, UBSan, failed allocations)
+unit: $(UNIT_BINS)
+	$(Q)fail=0; for t in $^; do $$t >$$t.log 2>&1 || { fail=1; echo "FAILED $$t"; cat $$t.log; }; \
+		grep -hE '^\[  (PASSED|FAILED)  \]' $$t.log | head -1; done; exit $$fail

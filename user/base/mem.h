@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All heap memory goes through here, so that tests can fail any allocation (mem__fail_after). */
+#ifndef WS_BASE_MEM_H
+#define WS_BASE_MEM_H
+
+#include <stddef.h>
+
+void *mem__alloc(size_t size);		   /* NULL with ENOMEM; not cleared */
+void *mem__zalloc(size_t size);
+void *mem__realloc(void *p, size_t size);
+void mem__free(void *p);		   /* NULL ok */
+char *mem__strdup(const char *s);
+
+/* Tests only: let n allocations of this thread succeed and fail the next; -1 switches it off. */
+void mem__fail_after(long n);
+/* Allocations asked for by this thread since the last mem__fail_after(). */
+long mem__count(void);
+
+#endif
