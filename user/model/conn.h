@@ -3,6 +3,8 @@
 #ifndef WS_MODEL_CONN_H
 #define WS_MODEL_CONN_H
 
+#include <stdint.h>
+
 #include "bpf/event.h"
 #include "user/model/str.h"
 

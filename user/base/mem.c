@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/base/mem.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Per thread, so that a test that fails allocations disturbs no other thread. */
+static __thread long fail_after = -1;
+static __thread long count;
+
+static bool should_fail(void)
+{
+	count++;
+	if (__builtin_expect(fail_after < 0, 1))
+		return false;
+	if (fail_after > 0) {
+		fail_after--;
+		return false;
+	}
+	fail_after = -1; /* one failure, then things work again: clean-up paths are exercised, too */
+	errno = ENOMEM;
+	return true;
+}
+
+void *mem__alloc(size_t size)
+{
+	if (should_fail())
+		return NULL;
+	return malloc(size ? size : 1);
+}
+
+void *mem__zalloc(size_t size)
+{
+	if (should_fail())
+		return NULL;
+	return calloc(1, size ? size : 1);
+}
+
+void *mem__realloc(void *p, size_t size)
+{
+	if (should_fail())
+		return NULL;
+	return realloc(p, size ? size : 1);
+}
+
+void mem__free(void *p)
+{
+	int saved = errno; /* clean-up must not hide what failed; free() before glibc 2.33 may set it */
+
+	free(p);
+	errno = saved;
+}
+
+char *mem__strdup(const char *s)
+{
+	size_t size = strlen(s) + 1;
+	char *copy = mem__alloc(size);
+
+	if (copy)
+		memcpy(copy, s, size);
+	return copy;
+}
+
+void mem__fail_after(long n)
+{
+	fail_after = n;
+	count = 0;
+}
+
+long mem__count(void)
+{
+	return count;
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A span is normally one allocation: struct span, its first attributes and the first piece of its
+ * arena share a block. A larger one costs an arena chunk more.
+ */
+#include "user/model/span.h"
+
+#include <errno.h>
+
+#include "user/base/mem.h"
+#include "user/base/siphash.h"
+
+#define BLOCK_SIZE 2048u
+#define FIRST_ATTRS 22u /* an HTTP server span with all its attributes has under 20 */
+
+struct block {
+	struct span span;
+	struct attr attrs[FIRST_ATTRS];
+	char tail[];
+};
+_Static_assert(sizeof(struct block) + 512 < BLOCK_SIZE, "no room for strings in the block");
+
+/* Written once before the pipeline starts. */
+static uint32_t limit_count = 128;
+static uint32_t limit_value;
+
+void span__set_limits(uint32_t count, uint32_t value_length)
+{
+	limit_count = count;
+	limit_value = value_length;
+}
+
+struct span *span__new(void)
+{
+	struct block *b = mem__alloc(BLOCK_SIZE);
+
+	if (!b)
+		return NULL;
+	b->span = (struct span){ .kind = SPAN_INTERNAL, .attrs = b->attrs, .cap_attrs = FIRST_ATTRS,
+				 .bytes = BLOCK_SIZE };
+	arena__init(&b->span.mem, 0);
+	arena__lend(&b->span.mem, b->tail, BLOCK_SIZE - sizeof(*b));
+	return &b->span;
+}
+
+void span__free(struct span *s)
+{
+	if (!s)
+		return;
+	resource__put(s->res);
+	arena__free(&s->mem);
+	mem__free(s);
+}
+
+void span__free_list(struct span *s)
+{
+	struct span *next;
+
+	for (; s; s = next) {
+		next = s->next;
+		span__free(s);
+	}
+}
+
+/* An attribute array with twice the room, in the arena; the old one stays there until the arena goes. */
+static struct attr *grow_attrs(struct arena *mem, const struct attr *old, size_t n, size_t cap)
+{
+	struct attr *attrs = arena__alloc(mem, cap * sizeof(*attrs));
+
+	if (attrs && n)
+		memcpy(attrs, old, n * sizeof(*attrs));
+	return attrs;
+}
+
+/* The part of v that has at most `limit` characters; a UTF-8 sequence is never cut (OTel: by character). */
+static struct str cut_value(struct str v, uint32_t limit)
+{
+	uint32_t chars = 0;
+
+	if (limit == 0 || v.len <= limit)
+		return v;
+	for (size_t i = 0; i < v.len; i++) {
+		if (((unsigned char)v.p[i] & 0xc0) == 0x80)
+			continue; /* a continuation byte */
+		if (chars++ == limit) {
+			v.len = i;
+			break;
+		}
+	}
+	return v;
+}
+
+static int find_attr(const struct attr *attrs, size_t n, const char *key)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (attrs[i].key == key || strcmp(attrs[i].key, key) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
+struct str span__dup(struct span *s, struct str v)
+{
+	struct str copy = arena__dup(&s->mem, v);
+
+	s->bytes = BLOCK_SIZE + s->mem.bytes;
+	return copy;
+}
+
+/* Keys are unique in OTLP: the last value wins, as in SetAttribute. */
+int span__add(struct span *s, const struct attr *a)
+{
+	int at = find_attr(s->attrs, s->n_attrs, a->key);
+	struct attr copy = *a;
+
+	if (at < 0 && s->n_attrs >= limit_count) {
+		s->dropped_attrs++;
+		return 0;
+	}
+	if (a->type == ATTR_STR) {
+		copy.s = span__dup(s, cut_value(a->s, limit_value));
+		if (!copy.s.p)
+			goto no_memory;
+	}
+	if (at >= 0) {
+		s->attrs[at] = copy;
+		return 0;
+	}
+	if (s->n_attrs == s->cap_attrs) {
+		struct attr *attrs = grow_attrs(&s->mem, s->attrs, s->n_attrs, s->cap_attrs * 2);
+
+		s->bytes = BLOCK_SIZE + s->mem.bytes;
+		if (!attrs)
+			goto no_memory;
+		s->attrs = attrs;
+		s->cap_attrs *= 2;
+	}
+	s->attrs[s->n_attrs++] = copy;
+	return 0;
+
+no_memory:
+	s->dropped_attrs++;
+	return -ENOMEM;
+}
+
+int span__add_str(struct span *s, const char *key, struct str v)
+{
+	struct attr a = attr__str(key, v);
+
+	return span__add(s, &a);
+}
+
+int span__add_int(struct span *s, const char *key, int64_t v)
+{
+	struct attr a = attr__int(key, v);
+
+	return span__add(s, &a);
+}
+
+const struct attr *span__find(const struct span *s, const char *key)
+{
+	int at = find_attr(s->attrs, s->n_attrs, key);
+
+	return at < 0 ? NULL : &s->attrs[at];
+}
+
+/* ---- resource --------------------------------------------------------------------------------- */
+
+#define RESOURCE_ATTRS 16u /* the array doubles when n_attrs reaches a power of two >= this */
+
+struct resource *resource__new(void)
+{
+	struct resource *r = mem__zalloc(sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->refs = 1;
+	arena__init(&r->mem, 0);
+	return r;
+}
+
+static bool array_full(size_t n)
+{
+	return n == 0 || (n >= RESOURCE_ATTRS && (n & (n - 1)) == 0);
+}
+
+int resource__add(struct resource *r, const struct attr *a)
+{
+	int at = find_attr(r->attrs, r->n_attrs, a->key);
+	struct attr copy = *a;
+
+	if (a->type == ATTR_STR) {
+		copy.s = arena__dup(&r->mem, a->s);
+		if (!copy.s.p)
+			return -ENOMEM;
+	}
+	if (at >= 0) {
+		copy.key = r->attrs[at].key;
+		r->attrs[at] = copy;
+	} else {
+		/* Nobody can tell a literal by its address, and resources are few: always copied. */
+		copy.key = arena__dup(&r->mem, str__of(a->key)).p;
+		if (!copy.key)
+			return -ENOMEM;
+		if (array_full(r->n_attrs)) {
+			size_t cap = r->n_attrs ? r->n_attrs * 2 : RESOURCE_ATTRS;
+			struct attr *attrs = grow_attrs(&r->mem, r->attrs, r->n_attrs, cap);
+
+			if (!attrs)
+				return -ENOMEM;
+			r->attrs = attrs;
+		}
+		r->attrs[r->n_attrs++] = copy;
+	}
+	if (a->type == ATTR_STR && strcmp(a->key, "service.name") == 0)
+		r->service_name = copy.s;
+	return 0;
+}
+
+void resource__seal(struct resource *r)
+{
+	/* Fixed keys: the hash must be the same in every replay. */
+	static const struct siphash_key kkey = { 0x7769726573706171ull, 1 }, vkey = { 0x7769726573706171ull, 2 };
+	uint64_t sum = 0;
+
+	/* A sum, because the order of attributes means nothing. */
+	for (size_t i = 0; i < r->n_attrs; i++) {
+		const struct attr *a = &r->attrs[i];
+		uint64_t key = siphash__bytes(&kkey, a->key, strlen(a->key));
+		uint64_t val = 0;
+
+		switch (a->type) {
+		case ATTR_STR:
+			val = siphash__bytes(&vkey, a->s.p, a->s.len);
+			break;
+		case ATTR_INT:
+			val = (uint64_t)a->i;
+			break;
+		case ATTR_BOOL:
+			val = a->b;
+			break;
+		case ATTR_DOUBLE:
+			memcpy(&val, &a->d, sizeof(val));
+			break;
+		}
+		sum += siphash__u64x3(&vkey, key, a->type, val);
+	}
+	r->hash = sum;
+}
+
+struct resource *resource__get(struct resource *r)
+{
+	__atomic_fetch_add(&r->refs, 1, __ATOMIC_RELAXED);
+	return r;
+}
+
+void resource__put(struct resource *r)
+{
+	if (!r || __atomic_sub_fetch(&r->refs, 1, __ATOMIC_ACQ_REL) > 0)
+		return;
+	arena__free(&r->mem);
+	mem__free(r);
+}
