@@ -57,8 +57,9 @@ $(O)/wirespan: $(O)/obj/user/main.o $(OBJS)
 	$(call msg,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ $(LDLIBS)
 
-$(O)/obj/user/loader/%.o $(O)/san/user/loader/%.o $(O)/obj/user/main.o: | $(SKEL)
-$(O)/obj/exporter/%.o $(O)/san/exporter/%.o: | $(PB_H)
+# Generated headers come first. (Explicit targets: a pattern rule without a recipe adds no prerequisite.)
+$(filter $(O)/obj/user/loader/% $(O)/san/user/loader/%,$(OBJS) $(SAN_OBJS)) $(O)/obj/user/main.o: | $(SKEL)
+$(filter $(O)/obj/exporter/% $(O)/san/exporter/%,$(OBJS) $(SAN_OBJS)): | $(PB_H)
 
 $(O)/obj/%.o: %.c
 	$(call msg,CC,$@)

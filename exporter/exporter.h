@@ -20,6 +20,9 @@ struct exporter_opts {
 	bool color;		 /* console */
 	unsigned int width;	 /* console: columns; 0: not a terminal */
 	bool utf8;
+	/* Standard output was closed by its reader (wirespan | head): end the program. Exporter thread; NULL ok. */
+	void (*gone)(void *ctx);
+	void *gone_ctx;
 };
 
 struct exporter;
@@ -28,7 +31,12 @@ struct exporter;
 enum export_result {
 	EXPORT_OK,    /* everything acknowledged, or rejected for good and counted by the exporter */
 	EXPORT_RETRY, /* nothing was acknowledged: try the same batch again after *ret_wait_ns */
-	EXPORT_DROP,  /* refused for good */
+	/* Not delivered, and never will be; what the spans are counted as: */
+	EXPORT_DROP,	  /* refused for good (REJECTED) */
+	EXPORT_TOO_LARGE, /* TOO_LARGE */
+	EXPORT_NO_MEMORY, /* NO_MEMORY */
+	EXPORT_FAILED,	  /* local output failed (WRITE_FAILED) */
+	EXPORT_GONE,	  /* so did it, and nobody reads it any more: exporter_opts.gone is called, once (WRITE_FAILED) */
 };
 
 struct exporter_ops {
@@ -39,7 +47,14 @@ struct exporter_ops {
 	 * sink refused. On EXPORT_RETRY *ret_wait_ns is what the sink asked for (Retry-After), else 0.
 	 */
 	enum export_result (*send)(void *st, const struct batch *b, uint32_t *ret_rejected, uint64_t *ret_wait_ns);
-	void (*tick)(void *st, uint64_t now_mono_ns); /* optional; at least 5 times a second */
+	/*
+	 * Optional. The thing and the cause behind the last result other than EXPORT_OK, as the log line begins:
+	 * "collector http://collector:4318: connection refused". Valid until the next send.
+	 */
+	const char *(*why)(void *st);
+	/* Optional; any thread. Makes a send() that is under way, and every later one, return at once. */
+	void (*interrupt)(void *st);
+	void (*tick)(void *st, uint64_t now_mono_ns); /* optional; at least 5 times a second, unless a send blocks */
 	void (*close)(void *st);		      /* flushes; NULL ok */
 };
 

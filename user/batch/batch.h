@@ -4,7 +4,7 @@
  *
  * A batch leaves when it has max_batch spans, when it has max_batch_bytes, when its oldest span is
  * schedule_delay old, or on flush. Where no OTEL_BSP_* limit is set the queue is bounded by bytes,
- * else by spans too. When it is full the newest span is dropped and counted (BATCH, QUEUE_FULL).
+ * else by spans too. (Batches that left while small, because of their age, leave as one if nobody took them.) When it is full the newest span is dropped and counted (BATCH, QUEUE_FULL).
  */
 #ifndef WS_BATCH_H
 #define WS_BATCH_H
@@ -14,7 +14,8 @@
 struct batch_opts {
 	uint32_t max_queue_spans;    /* 0: no bound by count */
 	size_t max_queue_bytes;	     /* 0: no bound by bytes */
-	uint32_t max_batch;	     /* spans per export */
+	uint32_t max_batch;	     /* spans per export; 0: 512 */
+	size_t max_batch_bytes;	     /* memory per export; 0: 4 MiB, which stays below 64 MiB encoded whatever is in it */
 	uint64_t schedule_delay_ns;  /* age at which an incomplete batch leaves */
 };
 
@@ -39,6 +40,9 @@ void batch_queue__close(struct batch_queue *q);			/* flush: no more pushes; pop 
  * in time (errno EAGAIN), or closed and empty (errno ESHUTDOWN).
  */
 bool batch_queue__pop(struct batch_queue *q, struct batch *ret, uint64_t timeout_ns);
+
+/* Was a span dropped since the last pop, because there was no room? Any thread. */
+bool batch_queue__is_full(struct batch_queue *q);
 
 /* Spans and bytes now in the queue, any thread. */
 uint32_t batch_queue__depth(struct batch_queue *q, size_t *ret_bytes);
