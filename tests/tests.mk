@@ -15,3 +15,5 @@ $(O)/tests/unit/%: tests/unit/%.c $$(SAN_OBJS)
 unit: $(UNIT_BINS)
 	$(Q)fail=0; for t in $^; do $$t >$$t.log 2>&1 || { fail=1; echo "FAILED $$t"; cat $$t.log; }; \
 		grep -hE '^\[  (PASSED|FAILED)  \]' $$t.log | head -1; done; exit $$fail
+
+include tests/e2e.mk

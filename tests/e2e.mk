@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything that needs real peers: what it installs, end-to-end tests, scenarios, demo, bench.
+
+PY = $(O)/venv/bin/python
+TOOLS := $(patsubst tests/tools/%.c,$(O)/tests/tools/%,$(wildcard tests/tools/load.c tests/tools/sockops.c))
+export WIRESPAN_OUT = $(abspath $(O))
+# Per test; a hang is a failure, not a wait. The slowest tests wait out connect time-outs.
+E2E_TIMEOUT ?= 120
+
+.PHONY: deps collector e2e scenarios demo bench test tools
+deps:
+	$(Q)tests/tools/deps.sh $(O)
+
+## make collector    the OpenTelemetry Collector that the tests export to (once per machine, ~7 minutes)
+collector: deps
+	$(Q)nice tests/tools/collector/build.sh
+
+# Peers that misbehave on purpose and load that counts; no code of the program in them.
+$(O)/tests/tools/load $(O)/tests/tools/sockops: $(O)/tests/tools/%: tests/tools/%.c
+	$(call msg,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) $< -o $@
+
+tools: $(TOOLS)
+
+## make e2e          end-to-end tests against real peers (root); ARGS='-k curl' selects
+e2e: deps all tools
+	$(Q)$(PY) -m pytest -q --timeout=$(E2E_TIMEOUT) tests/e2e $(ARGS)
+
+## make scenarios    the scenarios that need no demo: async-demo and fan-out, asserted
+scenarios: deps all tools
+	$(Q)$(PY) tests/scenarios/async-demo/run.py --fast --check
+	$(Q)$(PY) tests/scenarios/fan-out/run.py --fast --check
+
+## make demo         trace three small services, click two buttons, show both traces
+demo: deps all
+	$(Q)$(PY) tests/scenarios/async-demo/demo.py
+
+## make bench        cost with and without: nginx, FastAPI, Flask (root, about ten minutes; ARGS=--quick)
+bench: deps all tools $(O)/tests/tools/sink
+	$(Q)$(PY) tests/bench/bench.py $(ARGS)
+
+## make test         everything that CI runs: lint, unit, fuzz, end to end, scenarios
+test: deps
+	$(Q)$(PY) tests/tools/run_all.py
