@@ -47,7 +47,8 @@ PB_H := $(PB_C:.c=.h)
 SRCS := $(filter-out user/main.c,$(wildcard user/*.c user/*/*.c exporter/*.c))
 OBJS := $(SRCS:%.c=$(O)/obj/%.o) $(PB_C:$(O)/%.c=$(O)/obj/%.o)
 SAN_OBJS := $(OBJS:$(O)/obj/%=$(O)/san/%)
-BPF_SRCS := $(sort $(wildcard bpf/*.bpf.c))
+# maps first: the linker wants definitions before their uses
+BPF_SRCS := bpf/maps.bpf.c $(filter-out bpf/maps.bpf.c,$(sort $(wildcard bpf/*.bpf.c)))
 SKEL := $(O)/bpf/wirespan.skel.h
 
 .PHONY: all deps install uninstall dist clean help
@@ -139,7 +140,7 @@ clean:
 	rm -rf $(O)
 
 help:
-	@grep -hE '^## ' Makefile tests/tests.mk | sed 's/^## //'
+	@grep -hE '^## ' Makefile tests/*.mk | sed 's/^## //'
 
 ## make              build .output/wirespan
 ## make deps         install what building and testing need (Debian 12 and 13, as root)

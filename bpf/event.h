@@ -48,7 +48,8 @@ struct ws_ev {
 
 /*
  * A token names the bytes that started a piece of work: the read that brought them. It needs no
- * table to be resolved: `sock` and `pos` lead to the request that those bytes belong to.
+ * table to be resolved: `sock` and `pos` lead to the request that those bytes belong to, or, where a
+ * callback was started by a response, to the exchange that the response belongs to.
  */
 struct ws_token {
 	__u64 sock; /* 0: no token */
@@ -59,7 +60,6 @@ struct ws_token {
 	__u16 pad;
 	__u32 tid;  /* the thread that read those bytes */
 	__u32 pad2;
-	__u64 via;  /* WS_TOK_CALLBACK: client socket whose response restored it, 0: none */
 };
 
 enum ws_token_kind {
@@ -82,20 +82,23 @@ enum ws_dir { WS_RX, WS_TX };
 #define WS_DATA_FAULT 0x04	/* the user buffer could not be read */
 #define WS_DATA_AMBIGUOUS 0x08	/* position not certain: concurrent callers on this socket */
 #define WS_DATA_ERROR 0x10	/* the call failed with `err` (reset, broken pipe) */
-#define WS_DATA_DIALLED 0x20	/* first transfer on a connection that this process opened */
+#define WS_DATA_DIALLED 0x20	/* first write on a connection that was seen being dialled */
+#define WS_DATA_NONBLOCK 0x40	/* the descriptor, or the call, does not block */
 
 struct ws_ev_data {
 	struct ws_ev ev;
 	__u64 sock;	/* socket id: unique while this kernel program set is loaded */
 	__u64 pos;	/* of the first byte moved */
 	__u32 size;	/* bytes moved */
-	__u32 captured; /* bytes that follow this head; <= size */
+	__u32 captured; /* bytes that follow this head: those at pos + skipped … ; <= size - skipped */
+	__u32 skipped;	/* bytes at the front that are known body (ws_ctl.skip_until) */
 	__u32 seq;	/* per socket and direction, from 0; a hole is a lost event */
 	__u32 tgid;
 	__u32 tid;
 	__u8 dir; /* enum ws_dir */
 	__u8 flags;
 	__u16 err; /* positive errno with WS_DATA_ERROR */
+	__u32 pad;
 	struct ws_token token; /* TX: the token found for the writer. RX: the thread's one before */
 	__u8 data[];
 };
@@ -226,15 +229,21 @@ enum ws_kstat {
 	__WS_K_CNT,
 };
 
+/* Slot of a socket in the control table: Fibonacci hashing, ids differ in their low bits by CPU only. */
+static inline __u32 ws_ctl_slot(__u64 sock)
+{
+	return (__u32)((sock * 0x9E3779B97F4A7C15ull) >> 40) & (WS_CTL_SLOTS - 1);
+}
+
 #ifdef __cplusplus
 #define WS_ASSERT static_assert
 #else
 #define WS_ASSERT _Static_assert
 #endif
 WS_ASSERT(sizeof(struct ws_ev) == 16, "ABI");
-WS_ASSERT(sizeof(struct ws_token) == 40, "ABI");
+WS_ASSERT(sizeof(struct ws_token) == 32, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_data) == 96, "ABI");
-WS_ASSERT(sizeof(struct ws_ev_sock) == 272, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_sock) == 264, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_state) == 48, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_proc) == 64, "ABI");
 WS_ASSERT(sizeof(struct ws_ctl) == 32, "ABI");

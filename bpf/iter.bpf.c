@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Sockets that were there before: every open file of every task, so that sockets of all network
+ * namespaces are found (iter/tcp sees one namespace only). Run twice: listeners first, because the
+ * role of a connection follows from them.
+ */
+#define WS_BTF_SHELL
+#include "state.bpf.h"
+
+volatile __u32 iter_pass; /* 1: listeners, 2: connections; user space sets it before each run */
+
+static __always_inline void seq_sock(struct seq_file *seq, struct sock *sk, struct sock_state *st)
+{
+	struct ws_ev_sock e;
+
+	sock_fill(&e, sk, st, 0);
+	if (!bpf_seq_write(seq, &e, sizeof(e)))
+		st->announced = 1;
+}
+
+SEC("iter/task_file")
+int existing_sockets(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct sock_state *st;
+	struct socket *socket;
+	struct sock *sk;
+	bool listening;
+
+	if (!task || !file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk || !sock_is_stream(sk))
+		return 0;
+	listening = sk->__sk_common.skc_state == TCP_LISTEN; /* AF_UNIX uses the same number */
+	if (listening != (iter_pass == 1))
+		return 0;
+	if (!listening && (sk->__sk_common.skc_state != TCP_ESTABLISHED || !flags_traced(proc_flags(task->tgid))))
+		return 0;
+	st = sock_state(sk, true);
+	if (!st || st->announced)
+		return 0;
+	if (!st->id)
+		sock_init(sk, st, (__u64)task->tgid << 32 | task->pid);
+	st->born = 0;
+	if (listening) {
+		st->role = WS_ROLE_LISTENER;
+		if (st->family != AF_UNIX) {
+			struct listen_key key = { .netns = sock_netns(sk), .port = sk->__sk_common.skc_num };
+			__s64 *have = bpf_map_lookup_elem(&listeners, &key), one = 1;
+
+			if (have)
+				__sync_fetch_and_add(have, 1);
+			else
+				bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
+		}
+	}
+	seq_sock(ctx->meta->seq, sk, st);
+	return 0;
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#include "maps.bpf.h"
+
+const volatile struct ws_config cfg = {};
+volatile __u32 proc_epoch = 1;
+volatile __u32 iter_done = 0;
+
+struct events_map events SEC(".maps");
+struct sk_states_map sk_states SEC(".maps");
+struct sock_states_map sock_states SEC(".maps");
+struct thread_states_map thread_states SEC(".maps");
+struct procs_map procs SEC(".maps");
+struct listeners_map listeners SEC(".maps");
+struct ctl_map ctl SEC(".maps");
+struct kstats_map kstats SEC(".maps");
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

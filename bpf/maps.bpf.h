@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Every map and every knob, with who writes and who deletes. Defined once, in maps.bpf.c. */
+#ifndef WS_MAPS_BPF_H
+#define WS_MAPS_BPF_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#include "event.h"
+
+/* Knobs, frozen before load: the verifier drops what they switch off. */
+struct ws_config {
+	__u32 self_tgid;     /* wirespan's own process: never traced */
+	__u32 capture;	     /* bytes of one transfer copied at the most, <= WS_CAPTURE_MAX */
+	__u32 wake_bytes;    /* unread bytes in the ring at which the consumer is woken */
+	__u32 sk_storage;    /* socket state in sk_storage (tracing programs), else in a hash */
+	__u32 trace_all;     /* no selection: every process but the excluded ones */
+	__u32 pad;
+	__u64 kaddr_secret;  /* mixed into kernel addresses before they leave the kernel */
+};
+extern const volatile struct ws_config cfg;
+
+/* Written by user space while running. */
+extern volatile __u32 proc_epoch; /* bumped after every change of `procs`: threads then look again */
+extern volatile __u32 iter_done;  /* existing sockets are known: whatever is new from now on was born seen */
+
+/* What is known of a socket. Lives and dies with it (sk_storage), or until TCP_CLOSE (hash). */
+struct sock_state {
+	__u64 id;
+	__u64 key;    /* the hash key again, see struct ws_proc_ctl */
+	__u64 ino;    /* inode of the socket: the hash key alone is an address that may be reused */
+	__u64 pos[2]; /* by enum ws_dir: position behind the last byte moved */
+	__u32 seq[2];
+	__u32 tgid, tid; /* who dialled, or was first seen using it */
+	__u8 role;
+	__u8 announced; /* WS_EV_SOCK was sent */
+	__u8 stopped;
+	__u8 dialled;	/* connect() was seen and nothing was written since */
+	__u8 born;
+	__u8 seqpos;	/* positions are TCP sequence numbers */
+	__u16 family;
+	struct ws_token dial; /* what the dialling thread was working on */
+};
+
+/* What a thread is working on. Lives and dies with it. */
+struct thread_state {
+	struct ws_token tok;
+	__u32 epoch; /* of proc_flags */
+	__u32 proc_flags;
+	__u64 mm_vec; /* sendmmsg, recvmmsg under way: vector and next index */
+	__u32 mm_idx;
+	__u32 used; /* a provisional token was handed out */
+};
+
+struct listen_key {
+	__u32 netns;
+	__u32 port;
+};
+
+struct events_map {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 * 1024 * 1024); /* resized by the loader */
+};
+
+struct sk_states_map {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sock_state);
+};
+
+struct sock_states_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536); /* resized by the loader */
+	__type(key, __u64);
+	__type(value, struct sock_state);
+};
+
+struct thread_states_map {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct thread_state);
+};
+
+struct procs_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct ws_proc_ctl);
+};
+
+struct listeners_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct listen_key);
+	__type(value, __s64);
+};
+
+struct ctl_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, WS_CTL_SLOTS);
+	__type(key, __u32);
+	__type(value, struct ws_ctl);
+};
+
+struct kstats {
+	__u64 n[__WS_K_CNT];
+};
+
+struct kstats_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kstats);
+};
+
+extern struct events_map events SEC(".maps");		     /* kernel -> pipeline thread */
+extern struct sk_states_map sk_states SEC(".maps");	     /* kernel only; freed with the socket */
+extern struct sock_states_map sock_states SEC(".maps");	     /* kernel only; deleted at TCP_CLOSE */
+extern struct thread_states_map thread_states SEC(".maps");  /* kernel only; freed with the thread */
+extern struct procs_map procs SEC(".maps");		     /* control thread; kernel at fork, exec, exit */
+extern struct listeners_map listeners SEC(".maps");	     /* kernel: count of listeners per (netns, port) */
+extern struct ctl_map ctl SEC(".maps");			     /* pipeline thread writes through mmap */
+extern struct kstats_map kstats SEC(".maps");		     /* kernel counts, user space sums */
+
+#endif

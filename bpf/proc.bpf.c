@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Life of processes and threads: fork, exec, exit. Seen when it happens, without polling. */
+#define WS_BTF_SHELL
+#include "state.bpf.h"
+
+static __always_inline struct ws_ev_proc *proc_reserve(struct task_struct *task, enum ws_proc_what what, __u32 args)
+{
+	struct ws_ev_proc *e;
+
+	count(WS_K_IN, 1);
+	/* The size must be a constant for the verifier: two sizes, with and without arguments. */
+	e = args ? bpf_ringbuf_reserve(&events, sizeof(*e) + WS_ARGS_MAX, 0) :
+		   bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count(WS_K_DROP_RING, 1);
+		return NULL;
+	}
+	ev_init(&e->ev, WS_EV_PROC, sizeof(*e));
+	e->tgid = task->tgid;
+	e->tid = task->pid;
+	e->ppid = task->real_parent->tgid;
+	e->what = what;
+	e->args_len = 0;
+	e->start_ns = task->group_leader->start_boottime;
+	e->netns = task->nsproxy->net_ns->ns.inum;
+	e->pad = 0;
+	bpf_probe_read_kernel(e->comm, sizeof(e->comm), task->comm);
+	return e;
+}
+
+static __always_inline void proc_submit(struct ws_ev_proc *e, __u64 flags)
+{
+	count(WS_K_OUT, 1);
+	bpf_ringbuf_submit(e, flags);
+}
+
+/* A thread made in the middle of a request may carry it on: provisional until user space has seen it end. */
+static __always_inline void inherit(struct task_struct *child)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct thread_state *ts, *cs;
+
+	ts = bpf_task_storage_get(&thread_states, task, 0, 0);
+	if (!ts || !ts->tok.sock || (ts->proc_flags & WS_PROC_LOOP) || !flags_traced(ts->proc_flags))
+		return;
+	cs = bpf_task_storage_get(&thread_states, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!cs) {
+		count(WS_K_TASK_STATE, 1);
+		return;
+	}
+	cs->tok = ts->tok;
+	cs->tok.kind = WS_TOK_PROVISIONAL;
+	cs->used = 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct ws_proc_ctl ctl;
+	struct ws_ev_proc *e;
+
+	if (child->tgid == parent->tgid) {
+		inherit(child);
+		return 0;
+	}
+	ctl.tgid = child->tgid;
+	ctl.flags = proc_flags(parent->tgid);
+	if (ctl.flags)
+		bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
+	e = proc_reserve(child, WS_PROC_FORK, 0);
+	if (e) {
+		e->ppid = parent->tgid;
+		proc_submit(e, wake_flags(sizeof(*e)));
+	}
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(proc_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
+{
+	struct ws_proc_ctl ctl = { .tgid = task->tgid };
+	struct thread_state *ts;
+	struct ws_ev_proc *e;
+	__u64 start, len;
+	__u32 n;
+
+	/* Another program: traced until user space has decided, so that its first bytes are not missed. */
+	ctl.flags = cfg.trace_all ? 0 : WS_PROC_TRACED;
+	bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
+	ts = bpf_task_storage_get(&thread_states, task, 0, 0);
+	if (ts) {
+		ts->epoch = 0;
+		ts->tok.sock = 0;
+	}
+	e = proc_reserve(task, WS_PROC_EXEC, 1);
+	if (!e)
+		return 0;
+	start = task->mm->arg_start;
+	len = task->mm->arg_end - start;
+	n = len > WS_ARGS_MAX ? WS_ARGS_MAX : len;
+	asm volatile("" : "+r"(n));
+	if (n > WS_ARGS_MAX)
+		n = WS_ARGS_MAX;
+	if (n && !bpf_probe_read_user(e->args, n, (void *)start)) {
+		e->args_len = n;
+		e->ev.len += n;
+	}
+	/* User space reads /proc for what it needs: at once, the process may live for milliseconds only. */
+	proc_submit(e, BPF_RB_FORCE_WAKEUP);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(proc_exit, struct task_struct *task)
+{
+	struct thread_state *ts;
+	struct ws_ev_proc *e;
+	__u32 tgid = task->tgid;
+
+	if (task->pid != task->tgid) {
+		ts = bpf_task_storage_get(&thread_states, task, 0, 0);
+		if (!ts || !ts->used)
+			return 0;
+		e = proc_reserve(task, WS_PROC_THREAD_EXIT, 0);
+	} else {
+		bpf_map_delete_elem(&procs, &tgid);
+		e = proc_reserve(task, WS_PROC_EXIT, 0);
+	}
+	if (e)
+		proc_submit(e, wake_flags(sizeof(*e)));
+	return 0;
+}

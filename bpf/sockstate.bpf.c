@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Life of TCP sockets, in every attach plan: listening, dialling, the first and last byte. State
+ * changes also come from the network (softirq): the running task is somebody else then, so whoever
+ * dialled is kept in the socket's state.
+ */
+#define WS_BTF_SHELL
+#include "state.bpf.h"
+
+static __always_inline void listeners_add(struct sock *sk, __s64 n)
+{
+	struct listen_key key = { .netns = sock_netns(sk), .port = KREAD(sk, __sk_common.skc_num) };
+	__s64 *have = bpf_map_lookup_elem(&listeners, &key), one = 1;
+
+	if (have)
+		__sync_fetch_and_add(have, n);
+	else if (n > 0)
+		bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
+}
+
+static __always_inline void on_listen(struct sock *sk)
+{
+	struct sock_state *st = sock_state(sk, true);
+
+	listeners_add(sk, 1);
+	if (!st)
+		return;
+	sock_init(sk, st, bpf_get_current_pid_tgid());
+	st->role = WS_ROLE_LISTENER;
+	sock_announce(sk, st, 0);
+}
+
+static __always_inline void on_dial(struct sock *sk)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct thread_state *ts;
+	struct sock_state *st;
+
+	if (task->flags & PF_KTHREAD)
+		return;
+	ts = thread_state(task);
+	if (!ts || !flags_traced(ts->proc_flags))
+		return;
+	st = sock_state(sk, true);
+	if (!st)
+		return;
+	sock_init(sk, st, bpf_get_current_pid_tgid());
+	st->role = WS_ROLE_CLIENT;
+	st->born = 1;
+	st->dialled = 1;
+	st->announced = 0;
+	st->dial = ts->tok;
+}
+
+static __always_inline void on_close(struct sock *sk, struct sock_state *st, int old)
+{
+	__u64 pid_tgid = old == TCP_SYN_SENT ? (__u64)st->tgid << 32 | st->tid : 0;
+	__u64 key = (__u64)sk;
+
+	if (old == TCP_LISTEN) {
+		listeners_add(sk, -1);
+		sock_emit_state(st, WS_SS_UNLISTEN, 0, 0);
+	} else if (old == TCP_SYN_SENT) {
+		sock_announce(sk, st, WS_SOCK_CONNECTING);
+		sock_emit_state(st, WS_SS_FAILED, sk->sk_err, pid_tgid);
+	} else if (st->announced) {
+		sock_emit_state(st, WS_SS_CLOSED, sk->sk_err, 0);
+	}
+	/* After a reset the application may still read what had arrived: the state stays while it has the socket. */
+	if (!cfg.sk_storage && !sk->sk_socket)
+		bpf_map_delete_elem(&sock_states, &key);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(sock_set_state, struct sock *sk, int old, int state)
+{
+	struct sock_state *st;
+
+	if (!sock_is_stream(sk))
+		return 0;
+	if (state == TCP_LISTEN) {
+		on_listen(sk);
+		return 0;
+	}
+	if (state == TCP_SYN_SENT) {
+		on_dial(sk);
+		return 0;
+	}
+	st = sock_state(sk, false);
+	if (!st || !st->id)
+		return 0;
+	if (state == TCP_ESTABLISHED && old == TCP_SYN_SENT) {
+		st->seqpos = sock_has_seq(sk);
+		sock_announce(sk, st, 0);
+	} else if ((state == TCP_FIN_WAIT1 || state == TCP_LAST_ACK) && st->announced && !st->stopped) {
+		sock_emit_state(st, WS_SS_FIN_SENT, 0, bpf_get_current_pid_tgid());
+	} else if (state == TCP_CLOSE) {
+		on_close(sk, st, old);
+	}
+	return 0;
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * State of sockets and threads behind one accessor each, and the kernel's books.
+ * Included once per shell: KREAD() and the storage in reach depend on it.
+ */
+#ifndef WS_STATE_BPF_H
+#define WS_STATE_BPF_H
+
+#include <bpf/bpf_endian.h>
+
+#include "compat.bpf.h"
+
+static __always_inline void count(enum ws_kstat what, __u64 n)
+{
+	__u32 zero = 0;
+	struct kstats *k = bpf_map_lookup_elem(&kstats, &zero);
+
+	if (k)
+		k->n[what] += n;
+}
+
+/* Wakes the consumer once per wake_bytes, not per event (a wake-up costs ~50 times a submit). */
+static __always_inline __u64 wake_flags(__u64 reserved)
+{
+	__u64 avail = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+
+	if (avail >= cfg.wake_bytes && avail - reserved < cfg.wake_bytes)
+		return BPF_RB_FORCE_WAKEUP;
+	return BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline void ev_init(struct ws_ev *ev, enum ws_ev_type type, __u32 len)
+{
+	ev->type = type;
+	ev->pad = 0;
+	ev->len = len;
+	ev->ts = bpf_ktime_get_ns();
+}
+
+/* ---- processes and threads ------------------------------------------------------------------ */
+
+static __always_inline __u32 proc_flags(__u32 tgid)
+{
+	struct ws_proc_ctl *p = bpf_map_lookup_elem(&procs, &tgid);
+
+	return p && p->tgid == tgid ? p->flags : 0;
+}
+
+static __always_inline bool flags_traced(__u32 flags)
+{
+	if (flags & WS_PROC_EXCLUDED)
+		return false;
+	return cfg.trace_all || (flags & WS_PROC_TRACED);
+}
+
+/* State of the running thread with its process's flags up to date; NULL (counted) without memory. */
+static __always_inline struct thread_state *thread_state(struct task_struct *task)
+{
+	struct thread_state *ts;
+	__u32 epoch = proc_epoch;
+
+	ts = bpf_task_storage_get(&thread_states, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!ts) {
+		count(WS_K_TASK_STATE, 1);
+		return NULL;
+	}
+	if (ts->epoch != epoch) {
+		ts->proc_flags = proc_flags(bpf_get_current_pid_tgid() >> 32);
+		ts->epoch = epoch;
+	}
+	return ts;
+}
+
+/* ---- sockets -------------------------------------------------------------------------------- */
+
+static __always_inline __u64 sock_ino(struct sock *sk)
+{
+	return KREAD(sk, sk_socket->file->f_inode->i_ino);
+}
+
+static __always_inline struct sock_state *sock_state_hash(struct sock *sk, bool create)
+{
+	struct sock_state fresh = {}, *st;
+	__u64 key = (__u64)sk, ino = sock_ino(sk);
+
+	st = bpf_map_lookup_elem(&sock_states, &key);
+	/* A socket without an inode is closing (or not accepted yet): nothing to compare. */
+	if (st && st->key == key && (!ino || !st->ino || st->ino == ino)) {
+		if (!st->ino)
+			st->ino = ino;
+		return st;
+	}
+	if (!create)
+		return NULL;
+	fresh.key = key;
+	fresh.ino = ino;
+	if (bpf_map_update_elem(&sock_states, &key, &fresh, BPF_ANY))
+		return NULL;
+	return bpf_map_lookup_elem(&sock_states, &key);
+}
+
+/* NULL: not known (create false) or no memory (create true; the caller counts). */
+static __always_inline struct sock_state *sock_state(struct sock *sk, bool create)
+{
+#ifdef WS_BTF_SHELL
+	if (cfg.sk_storage)
+		return bpf_sk_storage_get(&sk_states, sk, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+#endif
+	return sock_state_hash(sk, create);
+}
+
+static __always_inline __u32 sock_netns(struct sock *sk)
+{
+	return KREAD(sk, __sk_common.skc_net.net->ns.inum);
+}
+
+static __always_inline bool sock_is_listening(struct sock *sk, __u32 netns)
+{
+	struct listen_key key = { .netns = netns, .port = KREAD(sk, __sk_common.skc_num) };
+	__s64 *n = bpf_map_lookup_elem(&listeners, &key);
+
+	return n && *n > 0;
+}
+
+static __always_inline bool sock_is_stream(struct sock *sk)
+{
+	__u16 family = KREAD(sk, __sk_common.skc_family);
+
+	return KREAD(sk, sk_type) == SOCK_STREAM && (family == AF_INET || family == AF_INET6 || family == AF_UNIX);
+}
+
+/* Positions are sequence numbers only where both ends count the same bytes: no MPTCP, no kTLS. */
+static __always_inline bool sock_has_seq(struct sock *sk)
+{
+	struct inet_connection_sock *icsk = (struct inet_connection_sock *)sk;
+
+	if (KREAD(sk, __sk_common.skc_family) == AF_UNIX || KREAD(sk, sk_protocol) != IPPROTO_TCP)
+		return false;
+	return !BPF_CORE_READ(icsk, icsk_ulp_ops);
+}
+
+/* A kernel address under another name. Read back through a helper: arithmetic on a pointer is refused. */
+static __always_inline void kaddr_store(__u64 *to, void *p)
+{
+	__u64 addr = 0;
+
+	bpf_probe_read_kernel(&addr, sizeof(addr), &p);
+	*to = addr ? addr ^ cfg.kaddr_secret : 0;
+}
+
+/* The side whose path is bound is the one that was connected to: accepted sockets share it. */
+static __always_inline __u8 unix_role(struct unix_sock *u)
+{
+	struct unix_sock *peer = (struct unix_sock *)BPF_CORE_READ(u, peer);
+
+	if (BPF_CORE_READ(u, addr))
+		return peer && BPF_CORE_READ(peer, addr) ? WS_ROLE_UNKNOWN : WS_ROLE_SERVER;
+	return peer && BPF_CORE_READ(peer, addr) ? WS_ROLE_CLIENT : WS_ROLE_UNKNOWN;
+}
+
+static __always_inline void unix_path(struct unix_sock *u, char *path)
+{
+	struct unix_sock *peer = (struct unix_sock *)BPF_CORE_READ(u, peer);
+	struct unix_address *addr = BPF_CORE_READ(u, addr);
+	int len;
+
+	if (!addr && peer)
+		addr = BPF_CORE_READ(peer, addr);
+	if (!addr)
+		return;
+	len = BPF_CORE_READ(addr, len) - (int)sizeof(__u16); /* sun_family */
+	if (len <= 0)
+		return;
+	if (len > WS_UNIX_PATH_MAX)
+		len = WS_UNIX_PATH_MAX;
+	bpf_probe_read_kernel(path, len, &addr->name[0].sun_path);
+	if (!path[0])
+		path[0] = '@'; /* abstract */
+}
+
+static __always_inline void sock_fill_inet(struct ws_ev_sock *e, struct sock *sk)
+{
+	e->lport = KREAD(sk, __sk_common.skc_num);
+	e->rport = bpf_ntohs(KREAD(sk, __sk_common.skc_dport));
+	if (e->family == AF_INET) {
+		e->laddr[10] = e->laddr[11] = e->raddr[10] = e->raddr[11] = 0xff;
+		*(__u32 *)&e->laddr[12] = KREAD(sk, __sk_common.skc_rcv_saddr);
+		*(__u32 *)&e->raddr[12] = KREAD(sk, __sk_common.skc_daddr);
+	} else {
+		BPF_CORE_READ_INTO(&e->laddr, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO(&e->raddr, sk, __sk_common.skc_v6_daddr);
+	}
+}
+
+/* Describes a socket. `flags`: WS_SOCK_*. */
+static __always_inline void sock_fill(struct ws_ev_sock *e, struct sock *sk, struct sock_state *st, __u8 flags)
+{
+	__builtin_memset(e, 0, sizeof(*e));
+	ev_init(&e->ev, WS_EV_SOCK, sizeof(*e));
+	e->sock = st->id;
+	e->family = st->family;
+	e->role = st->role;
+	e->flags = flags | (st->born ? WS_SOCK_BORN : 0) | (st->seqpos ? WS_SOCK_SEQ : 0);
+	e->netns = sock_netns(sk);
+	e->tgid = st->tgid;
+	e->tid = st->tid;
+	kaddr_store(&e->kaddr, sk);
+	e->rx_pos = st->pos[WS_RX];
+	e->tx_pos = st->pos[WS_TX];
+	e->token = st->dial;
+	if (st->family == AF_UNIX) {
+		struct unix_sock *u = (struct unix_sock *)sk;
+
+		kaddr_store(&e->peer_kaddr, BPF_CORE_READ(u, peer));
+		unix_path(u, e->path);
+	} else {
+		sock_fill_inet(e, sk);
+	}
+}
+
+static __always_inline void sock_announce(struct sock *sk, struct sock_state *st, __u8 flags)
+{
+	struct ws_ev_sock *e;
+
+	count(WS_K_IN, 1);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count(WS_K_DROP_RING, 1);
+		return;
+	}
+	sock_fill(e, sk, st, flags);
+	st->announced = 1;
+	count(WS_K_OUT, 1);
+	bpf_ringbuf_submit(e, wake_flags(sizeof(*e)));
+}
+
+static __always_inline void sock_emit_state(struct sock_state *st, enum ws_sock_state state, __u32 err, __u64 pid_tgid)
+{
+	struct ws_ev_state *e;
+
+	count(WS_K_IN, 1);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count(WS_K_DROP_RING, 1);
+		return;
+	}
+	ev_init(&e->ev, WS_EV_STATE, sizeof(*e));
+	e->sock = st->id;
+	e->tgid = pid_tgid >> 32;
+	e->tid = (__u32)pid_tgid;
+	e->state = state;
+	e->err = err;
+	e->pad = 0;
+	e->tx_pos = st->pos[WS_TX];
+	count(WS_K_OUT, 1);
+	bpf_ringbuf_submit(e, wake_flags(sizeof(*e)));
+}
+
+/* Unique while this program set is loaded: one CPU cannot make two sockets known in one nanosecond. */
+static __always_inline __u64 sock_new_id(void)
+{
+	return bpf_ktime_get_ns() << 10 | (bpf_get_smp_processor_id() & 0x3ff);
+}
+
+/* Fills a state that was just created, from the socket itself. `pid_tgid`: who it belongs to, 0 unknown. */
+static __always_inline void sock_init(struct sock *sk, struct sock_state *st, __u64 pid_tgid)
+{
+	st->id = sock_new_id();
+	st->family = KREAD(sk, __sk_common.skc_family);
+	st->tgid = pid_tgid >> 32;
+	st->tid = (__u32)pid_tgid;
+	st->born = iter_done;
+	st->seqpos = sock_has_seq(sk);
+	if (st->family == AF_UNIX)
+		st->role = unix_role((struct unix_sock *)sk);
+	else
+		st->role = sock_is_listening(sk, sock_netns(sk)) ? WS_ROLE_SERVER : WS_ROLE_CLIENT;
+}
+
+#endif
