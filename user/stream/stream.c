@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/stream/stream.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "user/base/hash.h"
+#include "user/base/mem.h"
+#include "user/model/stats.h"
+#include "user/proto/proto.h"
+
+/* Transfers remembered per direction, to name the one that moved the first byte of a message. */
+#define TRANSFERS 8
+/* A closed connection stays that long: after a reset the application may read what had arrived. */
+#define LINGER_NS 200000000ull
+
+struct direction {
+	uint64_t next_pos;   /* expected; valid if known */
+	uint64_t skip_until; /* what the kernel was told: gaps below it are intended */
+	uint32_t next_seq;
+	bool known, ended;
+	uint8_t n; /* transfers written so far, modulo wrap */
+	struct transfer last[TRANSFERS];
+};
+
+struct conn {
+	struct stream_conn pub; /* first: the matcher hands it back */
+	struct stream *s;
+	UT_hash_handle hh;
+	struct conn *prev, *next; /* in one of the stream's two lists */
+	struct proto_conn *proto;
+	struct direction dir[2];
+	struct ws_ctl ctl;
+	uint64_t opened_ts;
+	uint64_t free_at; /* 0: alive */
+	int end_err;
+	bool stopped, announced;
+	uint32_t dial_tid;
+	struct ws_token dial;
+};
+
+struct stream {
+	struct stream_opts opts;
+	struct stream_next next;
+	struct conn *table;
+	struct conn *lru;     /* open ones, least recently used first */
+	struct conn *closing; /* closed ones that linger, oldest first */
+	uint32_t count;
+	uint64_t now;
+};
+
+/* ---- table --------------------------------------------------------------------------------- */
+
+static void list_unlink(struct conn **head, struct conn *c)
+{
+	if (c->next == c) {
+		*head = NULL;
+	} else {
+		c->prev->next = c->next;
+		c->next->prev = c->prev;
+		if (*head == c)
+			*head = c->next;
+	}
+}
+
+static void list_append(struct conn **head, struct conn *c)
+{
+	if (!*head) {
+		c->prev = c->next = *head = c;
+		return;
+	}
+	c->prev = (*head)->prev;
+	c->next = *head;
+	c->prev->next = c;
+	(*head)->prev = c;
+}
+
+static struct conn *conn_find(struct stream *s, uint64_t id)
+{
+	struct conn *c;
+
+	HASH_FIND(hh, s->table, &id, sizeof(id), c);
+	return c;
+}
+
+static void conn_free(struct conn *c, uint64_t now)
+{
+	struct stream *s = c->s;
+
+	proto_conn__free(c->proto, now);
+	if (c->announced)
+		s->next.conn_gone(s->next.ctx, &c->pub, now);
+	HASH_DEL(s->table, c);
+	list_unlink(c->free_at ? &s->closing : &s->lru, c);
+	s->count--;
+	mem__free(c);
+}
+
+/* Makes room by ending the connection that was idle longest. */
+static void make_room(struct stream *s)
+{
+	if (s->count < s->opts.max_connections)
+		return;
+	conn_free(s->closing ? s->closing : s->lru, s->now);
+}
+
+static struct conn *conn_new(struct stream *s, uint64_t id, uint64_t ts)
+{
+	struct conn *c;
+
+	make_room(s);
+	c = mem__zalloc(sizeof(*c));
+	if (!c)
+		return NULL;
+	c->s = s;
+	c->pub.info.id = id;
+	c->ctl.sock = id;
+	c->opened_ts = ts;
+	HASH_ADD(hh, s->table, pub.info.id, sizeof(c->pub.info.id), c);
+	if (!c->hh.tbl) { /* out of memory inside the table */
+		mem__free(c);
+		return NULL;
+	}
+	list_append(&s->lru, c);
+	s->count++;
+	return c;
+}
+
+/* ---- what the protocol table tells ------------------------------------------------------------ */
+
+static void control_write(struct conn *c)
+{
+	if (c->s->next.control)
+		c->s->next.control(c->s->next.ctx, c->pub.info.id, &c->ctl);
+}
+
+static enum ws_dir socket_dir(const struct conn *c, enum proto_dir dir)
+{
+	bool server = c->pub.info.role == WS_ROLE_SERVER;
+
+	return (dir == PROTO_REQUEST) == server ? WS_RX : WS_TX;
+}
+
+static const struct transfer *transfer_find(const struct direction *d, uint64_t pos)
+{
+	for (int i = 0; i < TRANSFERS; i++) {
+		const struct transfer *t = &d->last[i];
+
+		if (t->len && pos >= t->pos && pos - t->pos < t->len)
+			return t;
+	}
+	return NULL;
+}
+
+static void on_msg(void *ctx, const struct msg *m)
+{
+	struct conn *c = ctx;
+	enum proto_dir dir = m->kind == MSG_REQUEST || m->kind == MSG_REQUEST_END ? PROTO_REQUEST : PROTO_RESPONSE;
+	const struct transfer *t = NULL;
+
+	if (m->kind == MSG_REQUEST || m->kind == MSG_RESPONSE)
+		t = transfer_find(&c->dir[socket_dir(c, dir)], m->pos);
+	c->s->next.msg(c->s->next.ctx, &c->pub, m, t);
+}
+
+static void on_skip_hint(void *ctx, enum proto_dir dir, uint64_t from_pos, uint64_t n)
+{
+	struct conn *c = ctx;
+	enum ws_dir d = socket_dir(c, dir);
+	uint64_t until = n > UINT64_MAX - from_pos ? UINT64_MAX : from_pos + n;
+
+	c->dir[d].skip_until = until;
+	c->ctl.skip_until[d] = until;
+	control_write(c);
+}
+
+static void on_role(void *ctx, enum ws_role role)
+{
+	struct conn *c = ctx;
+
+	c->pub.info.role = role;
+	c->ctl.role = role;
+	control_write(c);
+}
+
+static void on_stop(void *ctx)
+{
+	struct conn *c = ctx;
+
+	c->stopped = true;
+	c->ctl.mode = WS_CTL_STOP;
+	control_write(c);
+}
+
+static bool conn_attach_proto(struct conn *c)
+{
+	struct proto_events ev = {
+		.sink = { on_msg, c },
+		.skip_hint = on_skip_hint,
+		.role = on_role,
+		.stop = on_stop,
+		.ctx = c,
+	};
+
+	if (!c->proto)
+		c->proto = proto_conn__new(&c->pub.info, &ev);
+	return c->proto != NULL;
+}
+
+/* ---- events ---------------------------------------------------------------------------------- */
+
+static void sock_fill(struct conn *c, const struct ws_ev_sock *e)
+{
+	struct conn_info *i = &c->pub.info;
+
+	i->family = e->family;
+	if (!i->role || !c->proto)
+		i->role = e->role;
+	i->born = e->flags & WS_SOCK_BORN;
+	i->netns = e->netns;
+	i->tgid = e->tgid;
+	i->local.port = e->lport;
+	i->remote.port = e->rport;
+	memcpy(i->local.ip, e->laddr, 16);
+	memcpy(i->remote.ip, e->raddr, 16);
+	memcpy(i->path, e->path, sizeof(e->path));
+	i->path[sizeof(e->path)] = '\0';
+	c->pub.seqpos = e->flags & WS_SOCK_SEQ;
+	c->pub.kaddr = e->kaddr;
+	c->pub.peer_kaddr = e->peer_kaddr;
+	c->dial = e->token;
+	c->dial_tid = e->tid;
+}
+
+static void push_sock(struct stream *s, const struct ws_ev_sock *e)
+{
+	struct conn *c;
+
+	if (e->role == WS_ROLE_LISTENER) {
+		if (e->family != AF_UNIX)
+			s->next.listening(s->next.ctx, e->tgid, e->netns, e->lport, true);
+		stats__out(ST_STREAM, 1);
+		return;
+	}
+	c = conn_find(s, e->sock);
+	if (!c)
+		c = conn_new(s, e->sock, e->ev.ts);
+	if (!c) {
+		stats__drop(ST_STREAM, DROP_NO_MEMORY, 1);
+		return;
+	}
+	sock_fill(c, e);
+	if (!c->announced && !(e->flags & WS_SOCK_CONNECTING)) {
+		c->announced = true;
+		s->next.conn_new(s->next.ctx, &c->pub, e->ev.ts);
+	}
+	stats__out(ST_STREAM, 1);
+}
+
+static void end_direction(struct conn *c, enum ws_dir dir, uint64_t ts, int err)
+{
+	if (c->dir[dir].ended)
+		return;
+	c->dir[dir].ended = true;
+	if (c->proto && !c->stopped)
+		proto_conn__eof(c->proto, dir, ts, err);
+}
+
+static void push_state(struct stream *s, const struct ws_ev_state *e)
+{
+	struct conn *c = conn_find(s, e->sock);
+
+	stats__out(ST_STREAM, 1);
+	if (!c)
+		return; /* a listener, or a connection given up before */
+	switch (e->state) {
+	case WS_SS_FIN_SENT:
+		end_direction(c, WS_TX, e->ev.ts, 0);
+		break;
+	case WS_SS_FAILED:
+		s->next.connect_failed(s->next.ctx, &c->pub, e->err, &c->dial, c->dial_tid, c->opened_ts, e->ev.ts);
+		conn_free(c, e->ev.ts);
+		break;
+	case WS_SS_CLOSED:
+		if (c->free_at)
+			break;
+		list_unlink(&s->lru, c);
+		c->free_at = e->ev.ts + LINGER_NS;
+		c->end_err = e->err;
+		list_append(&s->closing, c);
+		if (!e->err)
+			end_direction(c, WS_TX, e->ev.ts, 0);
+		break;
+	}
+}
+
+static void remember(struct direction *d, const struct ws_ev_data *e)
+{
+	struct transfer *t = &d->last[d->n++ % TRANSFERS];
+
+	t->pos = e->pos;
+	t->len = e->size;
+	t->tgid = e->tgid;
+	t->tid = e->tid;
+	t->flags = e->flags;
+	t->token = e->token;
+}
+
+/* Accounts for what lies between the expected and the actual position. False: this event is too late. */
+static bool close_gap(struct conn *c, const struct ws_ev_data *e)
+{
+	struct direction *d = &c->dir[e->dir];
+	bool lost = e->seq != d->next_seq;
+	uint64_t from = d->next_pos, n;
+
+	d->next_seq = e->seq + 1;
+	if (!d->known) {
+		d->known = true;
+		d->next_pos = e->pos;
+		/* The first event of a direction was not the first of the socket: bytes went before. */
+		if (lost && c->proto)
+			proto_conn__skip(c->proto, e->dir, e->pos, 0, e->ev.ts, true);
+		return true;
+	}
+	if (e->pos < from)
+		return false;
+	if (from < d->skip_until && e->pos > from) {
+		n = (e->pos < d->skip_until ? e->pos : d->skip_until) - from;
+		proto_conn__skip(c->proto, e->dir, from, n, e->ev.ts, false);
+		from += n;
+	}
+	if (e->pos > from) {
+		n = e->pos - from;
+		stats.gap_bytes += n;
+		proto_conn__skip(c->proto, e->dir, from, n, e->ev.ts, true);
+	}
+	d->next_pos = e->pos;
+	return true;
+}
+
+static void feed(struct conn *c, const struct ws_ev_data *e)
+{
+	uint64_t pos = e->pos, rest = e->size;
+
+	if (e->skipped && !c->stopped) {
+		proto_conn__skip(c->proto, e->dir, pos, e->skipped, e->ev.ts, false);
+		pos += e->skipped;
+		rest -= e->skipped;
+	}
+	if (e->captured && !c->stopped) {
+		proto_conn__push(c->proto, e->dir, e->data, e->captured, pos, e->ev.ts);
+		pos += e->captured;
+		rest -= e->captured;
+	}
+	if (rest && !c->stopped)
+		proto_conn__skip(c->proto, e->dir, pos, rest, e->ev.ts, false);
+}
+
+static void push_data(struct stream *s, const struct ws_ev_data *e)
+{
+	struct conn *c = conn_find(s, e->sock);
+
+	if (!c)
+		c = conn_new(s, e->sock, e->ev.ts);
+	if (!c || (!c->stopped && !conn_attach_proto(c))) {
+		stats__drop(ST_STREAM, DROP_NO_MEMORY, 1);
+		return;
+	}
+	if (!c->free_at) {
+		list_unlink(&s->lru, c);
+		list_append(&s->lru, c);
+	}
+	c->pub.info.tgid = e->tgid;
+	if (c->stopped) {
+		stats__out(ST_STREAM, 1);
+		return;
+	}
+	if (!c->announced) { /* its announcement was lost */
+		c->announced = true;
+		s->next.conn_new(s->next.ctx, &c->pub, e->ev.ts);
+	}
+	if (e->flags & WS_DATA_AMBIGUOUS)
+		c->pub.ambiguous = true;
+	if (!close_gap(c, e)) {
+		stats__drop(ST_STREAM, DROP_STALE, 1);
+		return;
+	}
+	stats__out(ST_STREAM, 1);
+	if (e->flags & WS_DATA_ERROR) {
+		end_direction(c, e->dir, e->ev.ts, e->err);
+		return;
+	}
+	if (e->flags & WS_DATA_EOF) {
+		end_direction(c, WS_RX, e->ev.ts, 0);
+		return;
+	}
+	remember(&c->dir[e->dir], e);
+	if (e->dir == WS_RX)
+		s->next.ingress(s->next.ctx, &c->pub, e);
+	feed(c, e);
+	c->dir[e->dir].next_pos = e->pos + e->size;
+}
+
+void stream__push(struct stream *s, const struct ws_ev *ev)
+{
+	if (ev->ts > s->now)
+		s->now = ev->ts;
+	stats__in(ST_STREAM, 1);
+	switch (ev->type) {
+	case WS_EV_DATA:
+		push_data(s, (const struct ws_ev_data *)ev);
+		return;
+	case WS_EV_SOCK:
+		push_sock(s, (const struct ws_ev_sock *)ev);
+		return;
+	case WS_EV_STATE:
+		push_state(s, (const struct ws_ev_state *)ev);
+		return;
+	case WS_EV_PROC:
+		s->next.proc(s->next.ctx, (const struct ws_ev_proc *)ev);
+		break;
+	}
+	stats__out(ST_STREAM, 1);
+}
+
+void stream__tick(struct stream *s, uint64_t now)
+{
+	struct conn *c;
+
+	if (now > s->now)
+		s->now = now;
+	while ((c = s->closing) && c->free_at <= now) {
+		end_direction(c, WS_TX, c->free_at - LINGER_NS, c->end_err);
+		end_direction(c, WS_RX, c->free_at - LINGER_NS, c->end_err);
+		conn_free(c, c->free_at - LINGER_NS);
+	}
+}
+
+struct stream_conn *stream__find(struct stream *s, uint64_t sock)
+{
+	struct conn *c = conn_find(s, sock);
+
+	return c ? &c->pub : NULL;
+}
+
+uint32_t stream__count(const struct stream *s)
+{
+	return s->count;
+}
+
+struct stream *stream__new(const struct stream_opts *o, const struct stream_next *next)
+{
+	struct stream *s = mem__zalloc(sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->opts = *o;
+	s->next = *next;
+	if (!s->opts.max_connections)
+		s->opts.max_connections = 65536;
+	return s;
+}
+
+void stream__free(struct stream *s, uint64_t now)
+{
+	struct conn *c, *tmp;
+
+	if (!s)
+		return;
+	HASH_ITER(hh, s->table, c, tmp)
+		conn_free(c, now > s->now ? now : s->now);
+	mem__free(s);
+}
