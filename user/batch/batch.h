@@ -3,8 +3,9 @@
  * The one bounded queue between the pipeline thread (producer) and the exporter thread (consumer).
  *
  * A batch leaves when it has max_batch spans, when it has max_batch_bytes, when its oldest span is
- * schedule_delay old, or on flush. Where no OTEL_BSP_* limit is set the queue is bounded by bytes,
- * else by spans too. (Batches that left while small, because of their age, leave as one if nobody took them.) When it is full the newest span is dropped and counted (BATCH, QUEUE_FULL).
+ * schedule_delay old, when the queue is full, or on flush. Batches that left small, because of their
+ * age, leave as one if nobody took them. Where no OTEL_BSP_* limit is set the queue is bounded by
+ * bytes, else by spans too. When it is full the newest span is dropped and counted (BATCH, QUEUE_FULL).
  */
 #ifndef WS_BATCH_H
 #define WS_BATCH_H

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. */
+#ifndef WS_EXPORTER_UTF8_H
+#define WS_EXPORTER_UTF8_H
+
+#include <stdbool.h>
+
+#include "user/model/str.h"
+
+#define UTF8_REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+
+bool utf8__valid(struct str s);
+/*
+ * Length of the character that starts at p (n > 0 bytes left): 1..4. Where there is none, *ret_bad is set and the
+ * length is what one U+FFFD stands for: the longest prefix of a well-formed sequence, else one byte (Unicode 15,
+ * section 3.9, "maximal subpart").
+ */
+size_t utf8__next(const char *p, size_t n, bool *ret_bad);
+/* Bytes that utf8__repair() writes. */
+size_t utf8__repaired_len(struct str s);
+/* Writes s with U+FFFD for what is not UTF-8. */
+void utf8__repair(struct str s, char *out);
+
+#endif
