@@ -48,9 +48,11 @@ struct exporter_ops {
 	 */
 	enum export_result (*send)(void *st, const struct batch *b, uint32_t *ret_rejected, uint64_t *ret_wait_ns);
 	/*
-	 * Optional. The thing and the cause behind the last result other than EXPORT_OK, as the log line begins:
-	 * "collector http://collector:4318: connection refused". Valid until the next send.
+	 * Both optional; log lines begin with "SUBJECT: WHY". The subject ("collector http://collector:4318") stays the
+	 * same. Why: the cause of the last result other than EXPORT_OK, or why spans were rejected, or a remark on a
+	 * success; NULL: nothing to say. Valid until the next send.
 	 */
+	const char *(*subject)(void *st);
 	const char *(*why)(void *st);
 	/* Optional; any thread. Makes a send() that is under way, and every later one, return at once. */
 	void (*interrupt)(void *st);
