@@ -161,11 +161,11 @@ int proc_raw__read(struct proc_raw *p, const char *procfs, uint32_t pid, struct 
 	return 0;
 }
 
-bool proc_raw__still(const struct proc_raw *p, const char *procfs, struct dynbuf *buf)
+bool proc_raw__reused(const struct proc_raw *p, const char *procfs, struct dynbuf *buf)
 {
 	struct proc_raw now = { .tgid = p->tgid };
 
-	return read_stat(&now, procfs, p->tgid, buf) == 0 && now.start_ticks == p->start_ticks;
+	return read_stat(&now, procfs, p->tgid, buf) == 0 && now.start_ticks != p->start_ticks;
 }
 
 static void take_var(struct str var, struct str name, struct str *ret)

@@ -46,7 +46,7 @@ bool proc__readlink(const char *procfs, uint32_t pid, const char *name, char *bu
 int proc_raw__read(struct proc_raw *p, const char *procfs, uint32_t pid, struct dynbuf *buf);
 /* The environment into env, the wanted variables into p. Missing permission leaves them empty. */
 void proc_raw__read_env(struct proc_raw *p, const char *procfs, struct dynbuf *env);
-/* True while p is still the process of that pid. */
-bool proc_raw__still(const struct proc_raw *p, const char *procfs, struct dynbuf *buf);
+/* True if the pid belongs to another process by now. (One that is gone leaves what was read of it true.) */
+bool proc_raw__reused(const struct proc_raw *p, const char *procfs, struct dynbuf *buf);
 
 #endif
