@@ -3,7 +3,7 @@
 
 PY = $(O)/venv/bin/python
 TOOLS := $(patsubst tests/tools/%.c,$(O)/tests/tools/%,$(wildcard tests/tools/load.c tests/tools/sockops.c))
-export WIRESPAN_OUT = $(abspath $(O))
+export WS_OUT = $(abspath $(O))
 # Per test; a hang is a failure, not a wait. The slowest tests wait out connect time-outs.
 E2E_TIMEOUT ?= 120
 
@@ -27,7 +27,7 @@ tools: $(TOOLS)
 e2e: deps all tools
 	$(Q)$(PY) -m pytest -q --timeout=$(E2E_TIMEOUT) tests/e2e $(ARGS)
 
-## make scenarios    the scenarios that need no demo: async-demo and fan-out, asserted
+## make scenarios    the scenarios, run and asserted: async-demo and fan-out, asserted
 scenarios: deps all tools
 	$(Q)$(PY) tests/scenarios/async-demo/run.py --fast --check
 	$(Q)$(PY) tests/scenarios/fan-out/run.py --fast --check

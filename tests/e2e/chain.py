@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chains of unmodified services, and the assertions that every test of counts and parents makes."""
+from conftest import SERVICES
+
+from rig import net, python, spans
+from rig.spans import CLIENT, SERVER
+
+
+def assert_exact(got, tag, n, legs, outer_client=True):
+    """n requests, each with a client and a server span per leg, no more, no less, none twice."""
+    mine = spans.tagged(got, tag)
+    want = {(SERVER, leg): n for leg in legs}
+    want.update({(CLIENT, leg): n for leg in legs if outer_client or leg != "n0"})
+    assert spans.count(mine) == want
+    assert not spans.duplicates(mine)
+    return mine
+
+
+def assert_edges(mine, missing=0, outer_client=True):
+    """No wrong parent, ever; exactly `missing` not found (None: any number, it is printed)."""
+    e = spans.check_edges(mine, outer_client)
+    assert not e.wrong, f"{e}; first wrong: {e.wrong[:3]}\n{spans.tree([s for s in mine if s.rid == e.wrong[0].rid])}"
+    if missing is None:
+        print(f"parents: {e}")
+    else:
+        assert len(e.missing) == missing, f"{e}; first missing: {e.missing[:3]}"
+    return e
+
+
+def base(port):
+    return f"http://127.0.0.1:{port}"
+
+
+def flask_chain(services, depth, sleep=0, **env):
+    """Flask services, each asking the next; returns the port of the first."""
+    ports = [net.free_port() for _ in range(depth)]
+    for i in reversed(range(depth)):
+        services.script(SERVICES / "hop_flask.py", f"hop{i}", port=ports[i], env={
+            "PORT": ports[i], "NEXT": base(ports[i + 1]) if i + 1 < depth else "", "SLEEP": sleep, **env})
+    return ports[0]
+
+
+def gunicorn(services, *args, port=None, unix=None, **env):
+    bind = f"unix:{unix}" if unix else f"127.0.0.1:{port}"
+    return services.start([python(), "-m", "gunicorn", "--bind", bind, "--log-level", "warning", *args, "hop_flask:app"],
+                          "gunicorn", port=port, unix=unix, cwd=SERVICES, env=env)
+
+
+def uvicorn(services, port, *args, **env):
+    return services.start([python(), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--log-level",
+                           "warning", *args, "hop_fastapi:app"], "uvicorn", port=port, cwd=SERVICES, env=env)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who called whom, through frameworks that were never touched: every parent right, wrong = 0."""
+import pytest
+from chain import assert_edges, assert_exact, base, flask_chain, gunicorn, uvicorn
+from conftest import SERVICES
+
+from rig import load, net, spans
+from rig.spans import CLIENT, SERVER
+
+
+@pytest.mark.parametrize("concurrency,requests", [(1, 50), (32, 640)])
+def test_flask_requests_chain(services, traced, tag, concurrency, requests):
+    port = flask_chain(services, 3, sleep=2)
+    t = traced()
+    sent = load.run(f"127.0.0.1:{port}", requests, concurrency, f"/r/{tag}-%/n0")
+    assert sent["answered"] == requests and not sent["failed"] and not sent["resent"], sent
+    mine = assert_exact(t.stop(), tag, requests, ["n0", "n1", "n2"])
+    e = assert_edges(mine)
+    assert len(e.roots) == requests
+    assert len({s.trace for s in mine}) == requests
+    evidence = {s.attrs.get("wirespan.parent.evidence") for s in mine if s.kind == CLIENT and s.leg != "n0"}
+    assert evidence <= {"thread"}, evidence
+
+
+@pytest.mark.parametrize("worker", [("sync", ["--workers", "2"]), ("gthread", ["--workers", "1", "--threads", "8"])],
+                         ids=lambda w: w[0])
+def test_gunicorn(services, traced, tag, worker):
+    """gthread's pool takes the connection on the main thread and the request on a worker."""
+    port, leaf = net.free_port(), net.free_port()
+    services.script(SERVICES / "hop_flask.py", "leaf", port=leaf, env={"PORT": leaf})
+    gunicorn(services, "-k", worker[0], *worker[1], port=port, NEXT=base(leaf), SLEEP=2)
+    t = traced()
+    sent = load.run(f"127.0.0.1:{port}", 320, 8, f"/r/{tag}-%/n0")
+    assert sent["answered"] == 320 and not sent["failed"], sent
+    assert not sent["resent"], sent
+    mine = assert_exact(t.stop(), tag, 320, ["n0", "n1"])
+    assert_edges(mine)
+    names = {s.service for s in mine if s.leg == "n0" and s.kind == SERVER}
+    assert names == {"hop_flask"}, "gunicorn is named after the application that it serves"
+
+
+@pytest.mark.parametrize("over", ["unix", "tcp"])
+@pytest.mark.parametrize("connections", [1, 16])
+def test_nginx_in_front_of_gunicorn(services, traced, tag, over, connections, tmp_path):
+    """proxy_pass: nginx forwards /r/ID/n0 as /r/ID/n1, so that the two legs can be told apart."""
+    port, back, sock = net.free_port(), net.free_port(), tmp_path / "g.sock"
+    gunicorn(services, "-k", "gthread", "--threads", "8", **({"unix": sock} if over == "unix" else {"port": back}))
+    upstream = f"unix:{sock}" if over == "unix" else f"127.0.0.1:{back}"
+    services.nginx(f"""upstream g {{ server {upstream}; }} server {{ listen 127.0.0.1:{port};
+        location / {{ rewrite ^(.*)/n0$ $1/n1 break; proxy_pass http://g; }} }}""", port=port)
+    t = traced()
+    sent = load.run(f"127.0.0.1:{port}", 320, connections, f"/r/{tag}-%/n0")
+    assert sent["answered"] == 320 and not sent["failed"], sent
+    mine = assert_exact(t.stop(), tag, 320, ["n0", "n1"])
+    assert_edges(mine)
+
+
+def test_nginx_keepalive_upstream(services, traced, tag):
+    """Upstream connections that live on and are shared by requests of many clients."""
+    port, back = net.free_port(), net.free_port()
+    services.nginx(f"server {{ listen 127.0.0.1:{back}; location / {{ return 200 ok; }} }}", port=back)
+    services.nginx(f"""upstream b {{ server 127.0.0.1:{back}; keepalive 8; }} server {{ listen 127.0.0.1:{port};
+        location / {{ rewrite ^(.*)/n0$ $1/n1 break; proxy_http_version 1.1; proxy_set_header Connection "";
+                      proxy_pass http://b; }} }}""", port=port)
+    t = traced()
+    load.run(f"127.0.0.1:{port}", 2000, 32, f"/r/{tag}-%/n0")
+    mine = assert_exact(t.stop(), tag, 2000, ["n0", "n1"])
+    assert_edges(mine)
+
+
+def test_haproxy_is_never_guessed(services, traced, tag, tmp_path):
+    """A reactor that is not on the tested list: parents only where they can be proven, none wrong."""
+    port, back = net.free_port(), net.free_port()
+    services.nginx(f"server {{ listen 127.0.0.1:{back}; location / {{ return 200 ok; }} }}", port=back)
+    conf = tmp_path / "haproxy.cfg"
+    conf.write_text(f"""\
+global
+    nbthread 1
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+frontend f
+    bind 127.0.0.1:{port}
+    default_backend b
+backend b
+    http-request replace-path (.*)/n0 \\1/n1
+    http-reuse always
+    server s 127.0.0.1:{back}
+""")
+    services.start(["/usr/sbin/haproxy", "-db", "-f", conf], "haproxy", port=port)
+    t = traced()
+    load.run(f"127.0.0.1:{port}", 1000, 16, f"/r/{tag}-%/n0")
+    mine = assert_exact(t.stop(), tag, 1000, ["n0", "n1"])
+    e = assert_edges(mine, missing=None)
+    assert all(s.kind == CLIENT and s.leg == "n1" for s in e.missing), "only the reactor's own calls may lack a parent"
+
+
+def test_fastapi_httpx_one_at_a_time(services, traced, tag):
+    a, b = net.free_port(), net.free_port()
+    uvicorn(services, b)
+    uvicorn(services, a, NEXT=base(b))
+    t = traced()
+    sent = load.run(f"127.0.0.1:{a}", 50, 1, f"/r/{tag}-%/n0")
+    assert sent["answered"] == 50, sent
+    mine = assert_exact(t.stop(), tag, 50, ["n0", "n1"])
+    assert_edges(mine)
+
+
+def test_fastapi_httpx_concurrent_never_wrong(services, traced, tag):
+    """64 requests live on one thread: what cannot be proven is a root, and it is counted."""
+    a, b = net.free_port(), net.free_port()
+    uvicorn(services, b, SLEEP=5)
+    uvicorn(services, a, NEXT=base(b))
+    t = traced()
+    sent = load.run(f"127.0.0.1:{a}", 1280, 64, f"/r/{tag}-%/n0")
+    assert sent["answered"] == 1280, sent
+    mine = assert_exact(t.stop(), tag, 1280, ["n0", "n1"])
+    e = assert_edges(mine, missing=None)
+    assert all(s.kind == CLIENT and s.leg == "n1" for s in e.missing)
+
+
+def test_fan_out_in_order(services, traced, tag):
+    """One request that makes three calls, one after the other, to three services."""
+    ports = [net.free_port() for _ in range(4)]
+    for p in ports[1:]:
+        services.script(SERVICES / "hop_flask.py", "leaf", port=p, env={"PORT": p})
+    services.script(SERVICES / "hop_flask.py", "fan", port=ports[0],
+                    env={"PORT": ports[0], "NEXT": " ".join(base(p) for p in ports[1:])})
+    t = traced()
+    load.run(f"127.0.0.1:{ports[0]}", 100, 8, f"/r/{tag}-%/n0")
+    mine = assert_exact(t.stop(), tag, 100, ["n0", "n1a", "n1b", "n1c"])
+    assert_edges(mine)
+    by = {(s.rid, s.kind, s.leg): s for s in mine}
+    for i in range(100):
+        rid = f"{tag}-{i}"
+        assert by[rid, CLIENT, "n1a"].end <= by[rid, CLIENT, "n1b"].start
+        assert by[rid, CLIENT, "n1b"].end <= by[rid, CLIENT, "n1c"].start
+        for leg in ("n0", "n1a", "n1b", "n1c"):
+            c, s = by[rid, CLIENT, leg], by[rid, SERVER, leg]
+            assert c.start <= s.start, "a joined client span starts after its server span"
+
+
+def test_pool_grown_inside_a_request(services, traced, tag, tmp_path):
+    """Threads created in one request and reused by others: adopting the creator's request would be wrong."""
+    script = tmp_path / "pool.py"
+    script.write_text("""\
+import concurrent.futures, os, sys, flask, requests
+app = flask.Flask(__name__)
+pool = concurrent.futures.ThreadPoolExecutor(8)
+@app.get("/r/<rid>/<leg>")
+def hop(rid, leg):
+    return pool.submit(lambda: requests.get(f"{os.environ['LEAF']}/r/{rid}/n1").text).result()
+app.run("127.0.0.1", int(os.environ["PORT"]), threaded=True)
+""")
+    port, leaf = net.free_port(), net.free_port()
+    services.script(SERVICES / "hop_flask.py", "leaf", port=leaf, env={"PORT": leaf})
+    services.script(script, "pool", port=port, env={"PORT": port, "LEAF": base(leaf)})
+    t = traced()
+    load.run(f"127.0.0.1:{port}", 320, 16, f"/r/{tag}-%/n0")
+    mine = assert_exact(t.stop(), tag, 320, ["n0", "n1"])
+    e = assert_edges(mine, missing=None)
+    assert all(s.kind == CLIENT and s.leg == "n1" for s in e.missing)
+
+
+def test_thread_per_call_inherits(services, traced, tag, tmp_path):
+    """A thread made for one piece of work, which ends with it: its binding counts."""
+    script = tmp_path / "spawn.py"
+    script.write_text("""\
+import os, threading, flask, requests
+app = flask.Flask(__name__)
+@app.get("/r/<rid>/<leg>")
+def hop(rid, leg):
+    t = threading.Thread(target=lambda: requests.get(f"{os.environ['LEAF']}/r/{rid}/n1"))
+    t.start(); t.join()
+    return "ok"
+app.run("127.0.0.1", int(os.environ["PORT"]), threaded=True)
+""")
+    port, leaf = net.free_port(), net.free_port()
+    services.script(SERVICES / "hop_flask.py", "leaf", port=leaf, env={"PORT": leaf})
+    services.script(script, "spawn", port=port, env={"PORT": port, "LEAF": base(leaf)})
+    t = traced()
+    load.run(f"127.0.0.1:{port}", 160, 16, f"/r/{tag}-%/n0")
+    mine = assert_exact(t.stop(), tag, 160, ["n0", "n1"])
+    assert_edges(mine)
+    assert len({s.trace for s in spans.tagged(mine, tag)}) == 160

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spans seen = requests sent, by simple clients and servers, at 1, 64 and 512 connections."""
+import subprocess
+
+import pytest
+from chain import assert_edges, assert_exact
+
+from rig import load, net, spans
+from rig.spans import CLIENT, SERVER
+from rig.tracer import dropped, stage
+
+
+@pytest.mark.parametrize("connections,requests", [(1, 500), (64, 6400), (512, 10240)])
+def test_nginx_counts(services, traced, tag, connections, requests):
+    port = net.free_port()
+    services.nginx(f"server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ return 200 ok; }} }}", port=port)
+    t = traced()
+    sent = load.run(f"127.0.0.1:{port}", requests, connections, f"/r/{tag}-%/n0")
+    assert sent["answered"] == requests and not sent["resent"], sent
+    got = t.stop()
+    assert not dropped(t.final), dropped(t.final)
+    mine = assert_exact(got, tag, requests, ["n0"])
+    assert_edges(mine)
+    assert {s.code for s in mine} == {200}
+    assert len({s.rid for s in mine}) == requests
+
+
+def test_nginx_file_by_sendfile(services, traced, tag, tmp_path):
+    port, size = net.free_port(), 300_000
+    leg = tmp_path / "www" / "r" / f"{tag}-0"
+    leg.mkdir(parents=True)
+    tmp_path.chmod(0o755)
+    (leg / "n0").write_bytes(b"x" * size)
+    services.nginx(f"sendfile on; server {{ listen 127.0.0.1:{port}; root {tmp_path}/www; }}", port=port)
+    t = traced("--opt-in-attributes")
+    sent = load.run(f"127.0.0.1:{port}", 50, 4, f"/r/{tag}-0/n0")
+    assert sent["bytes"] > 50 * size
+    mine = assert_exact(t.stop(), tag, 50, ["n0"])
+    sizes = {s.attrs.get("http.response.body.size") for s in mine}
+    assert sizes == {size}, sizes
+    # The body counts until its last byte: the client cannot have it before the server wrote it all.
+    for c in (s for s in mine if s.kind == CLIENT):
+        server = [s for s in mine if s.parent == c.id]
+        assert len(server) == 1 and server[0].start >= c.start
+
+
+def test_curl(services, traced, tag):
+    port = net.free_port()
+    services.nginx(f"server {{ listen 127.0.0.1:{port}; location / {{ return 204; }} }}", port=port)
+    t = traced()
+    for i in range(20):  # each is a process of a few milliseconds
+        subprocess.run(["curl", "-sSf", f"http://127.0.0.1:{port}/r/{tag}-{i}/n0?token=secret&q=1"], check=True)
+    mine = assert_exact(t.stop(), tag, 20, ["n0"])
+    assert_edges(mine)
+    clients = [s for s in mine if s.kind == CLIENT]
+    assert {s.service for s in clients} == {"curl"}
+    assert {s.service for s in mine if s.kind == SERVER} == {"nginx"}
+    assert {s.attrs["server.port"] for s in clients} == {port}
+    servers = [s for s in mine if s.kind == SERVER]
+    assert all(s.attrs["user_agent.original"].startswith("curl/") for s in servers)
+    assert all("secret" not in str(s.raw) for s in mine), "a query value that looks like a secret was exported"
+    assert all("/r/" not in s.name or "{" in s.name for s in mine), {s.name for s in mine}
+
+
+def test_status_rules(services, traced, tag):
+    port = net.free_port()
+    services.nginx(f"""server {{ listen 127.0.0.1:{port};
+        location ~ /n404 {{ return 404; }} location ~ /n503 {{ return 503; }} location / {{ return 200 ok; }} }}""",
+                   port=port)
+    t = traced()
+    with load.Raw(("127.0.0.1", port)) as c:
+        for i, leg in enumerate(("n404", "n503", "n200")):
+            c.get(f"/r/{tag}-{i}/{leg}")
+    mine = spans.tagged(t.stop(), tag)
+    by = {(s.kind, s.leg): s for s in mine}
+    assert len(mine) == 6 == len(by)
+    assert by[SERVER, "n404"].status == 0 and by[CLIENT, "n404"].status == 2
+    assert by[SERVER, "n503"].status == 2 and by[CLIENT, "n503"].status == 2
+    assert by[SERVER, "n200"].status == 0 and by[CLIENT, "n200"].status == 0
+    assert by[CLIENT, "n404"].attrs["error.type"] == "404" and by[SERVER, "n503"].attrs["error.type"] == "503"
+    assert "error.type" not in by[SERVER, "n404"].attrs
+
+
+@pytest.mark.parametrize("listen,target", [("[::1]:{}", "[::1]:{}"), ("[::]:{} ipv6only=off", "127.0.0.1:{}")],
+                         ids=["ipv6", "v4-mapped"])
+def test_ipv6(services, traced, tag, listen, target):
+    port = net.free_port()
+    host = "::1" if "[::1]" in target else "127.0.0.1"
+    services.nginx(f"server {{ listen {listen.format(port)}; location / {{ return 200 ok; }} }}", port=port, host=host)
+    t = traced()
+    load.run(target.format(port), 200, 8, f"/r/{tag}-%/n0")
+    mine = assert_exact(t.stop(), tag, 200, ["n0"])
+    assert_edges(mine)
+    assert {s.attrs["client.address"] for s in mine if s.kind == SERVER} == {host}
+    assert {s.attrs["network.peer.address"] for s in mine if s.kind == CLIENT} == {host}
+
+
+def test_unix_stream(services, traced, tag, tmp_path):
+    path = tmp_path / "s"
+    services.nginx(f"server {{ listen unix:{path}; location / {{ return 200 ok; }} }}", unix=path)
+    t = traced()
+    load.run(f"unix:{path}", 500, 16, f"/r/{tag}-%/n0")
+    mine = assert_exact(t.stop(), tag, 500, ["n0"])
+    assert_edges(mine)
+
+
+def test_listeners_and_connections_from_before(services, traced, tag):
+    """A listener and keep-alive connections older than wirespan: roles and addresses from the first byte."""
+    port = net.free_port()
+    services.nginx(f"server {{ listen 127.0.0.1:{port}; location / {{ return 200 ok; }} }}", port=port)
+    old = [load.Raw(("127.0.0.1", port)) for _ in range(8)]
+    for i, c in enumerate(old):
+        if i % 2:  # half of them were used, half are fresh
+            assert c.get("/before")[0] == 200
+    t = traced()
+    for i, c in enumerate(old):
+        assert c.get(f"/r/{tag}-{i}/n0")[0] == 200
+        assert c.get(f"/r/{tag}-{i + 100}/n0")[0] == 200
+        c.close()
+    mine = assert_exact(t.stop(), tag, 16, ["n0"])
+    assert_edges(mine)
+    assert {s.attrs["server.port"] for s in mine if s.kind == CLIENT} == {port}
+
+
+def test_short_lived_servers_and_clients(services, traced, tag):
+    """A server that lives for one request, a client that lives for 50 ms."""
+    t = traced()
+    code = ("import socket,sys,time\n"
+            "l=socket.create_server(('127.0.0.1',int(sys.argv[1])))\n"
+            "s,_=l.accept()\ns.recv(65536)\n"
+            "s.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n')\n")
+    for i in range(5):
+        port = net.free_port()
+        server = subprocess.Popen(["/usr/bin/python3", "-S", "-c", code, str(port)])
+        end = 200
+        while end:
+            r = subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}",
+                                f"http://127.0.0.1:{port}/r/{tag}-{i}/n0"], capture_output=True, text=True)
+            if r.stdout == "200":
+                break
+            end -= 1
+        assert end, "the server never listened"
+        server.wait(10)
+    mine = [s for s in spans.tagged(t.stop(), tag) if s.name != "connect"]
+    assert spans.count([s for s in mine if s.code]) == {(SERVER, "n0"): 5, (CLIENT, "n0"): 5}
+    assert_edges([s for s in mine if s.code])
+
+
+def test_books_name_every_stage(services, traced, tag):
+    port = net.free_port()
+    services.nginx(f"server {{ listen 127.0.0.1:{port}; location / {{ return 200 ok; }} }}", port=port)
+    t = traced()
+    load.run(f"127.0.0.1:{port}", 100, 1, f"/r/{tag}-%/n0")
+    got = t.stop()
+    names = [r["stage"] for r in t.final["stages"]]
+    assert names == ["kernel", "source", "stream", "proto", "match", "enrich", "sample", "batch", "export"]
+    assert stage(t.final, "kernel")["out"] == stage(t.final, "source")["in"]
+    assert stage(t.final, "export")["out"] == len(got)
+    seen, shown, _, lost = t.totals()
+    assert shown == len(got) and lost == 0 and seen <= shown

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input and hard lives of sockets: spans where there were requests, counted drops else, never a crash."""
+import os
+import random
+import signal
+import socket
+import struct
+import time
+
+import pytest
+from chain import assert_edges, assert_exact
+from conftest import SERVICES
+
+from rig import load, net, python, spans
+from rig.spans import CLIENT, SERVER
+
+
+def raw(services, mode, **env):
+    port = net.free_port()
+    services.start([python(), SERVICES / "raw.py", mode, port], mode, env=env, wait=False)
+    # connecting to see whether it listens would be a connection of its own in these modes: look instead
+    end = time.monotonic() + 10
+    needle = f"0100007F:{port:04X} 00000000:0000 0A"
+    while needle not in open("/proc/net/tcp").read():
+        assert time.monotonic() < end, services.all[-1].tail()
+        time.sleep(0.02)
+    return port
+
+
+def alive(t, tag, port):
+    """The tracer still works: one more plain request is seen exactly once on each side."""
+    with load.Raw(("127.0.0.1", port)) as c:
+        assert c.get(f"/r/{tag}-alive/n0")[0] == 200
+    mine = [s for s in spans.tagged(t.stop(), tag)]
+    assert spans.count([s for s in mine if s.rid == f"{tag}-alive"]) == {(CLIENT, "n0"): 1, (SERVER, "n0"): 1}
+    return [s for s in mine if s.rid != f"{tag}-alive"]
+
+
+def test_head_of_one_megabyte(services, traced, tag):
+    """Longer than what is captured: the request is known (its line came first), its end is not lost."""
+    port = net.free_port()
+    services.nginx(f"""server {{ listen 127.0.0.1:{port}; large_client_header_buffers 8 512k;
+                    location / {{ return 200 ok; }} }}""", port=port)
+    t = traced()
+    with load.Raw(("127.0.0.1", port)) as c:
+        big = [f"X-Big-{i}: {'v' * 250_000}" for i in range(4)]
+        for i in range(3):
+            assert c.get(f"/r/{tag}-{i}/n0", headers=big)[0] == 200
+    mine = alive(t, tag, port)
+    assert spans.count(mine) == {(CLIENT, "n0"): 3, (SERVER, "n0"): 3}
+    assert {s.code for s in mine} == {200}
+
+
+def test_garbage(services, traced, tag):
+    port = raw(services, "never")
+    good = raw(services, "threads")
+    t = traced()
+    rnd = random.Random(7)
+    junk = [b"\0" * 4096, rnd.randbytes(70_000), b"GET " + b"A" * 9000, b"GET / HTTP/9.9\r\n\r\n" * 50,
+            b"\r\n" * 3000, b"POST /r HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\nx",
+            b"GET /\xff\xfe\x00 HTTP/1.1\r\nA\r\n: b\r\n\r\n", "GET /ü HTTP/1.1\r\nHost: \udcff\r\n\r\n".encode("utf-8", "surrogateescape"),
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rnd.randbytes(500), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n", b"*1\r\n$4\r\nPING\r\n"]
+    for blob in junk:
+        for cut in (len(blob), max(1, len(blob) // 2), 1):
+            with load.Raw(("127.0.0.1", port)) as c:
+                c.s.sendall(blob[:cut])
+    assert not alive(t, tag, good)
+
+
+@pytest.mark.parametrize("who", ["request", "response"])
+def test_reset_at_every_byte(services, traced, tag, who):
+    """A request cut after n bytes, or a response cut after n bytes, by a reset. Every one is told apart."""
+    ok = raw(services, "threads")
+    whole = load.request(f"/r/{tag}-0/n0")
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
+    ports = {n: raw(services, "reset", BYTES=n) for n in range(len(answer))} if who == "response" else {}
+    t = traced()
+    linger = struct.pack("ii", 1, 0)
+    if who == "request":
+        for n in range(len(whole) + 1):
+            with load.Raw(("127.0.0.1", ok)) as c:
+                c.s.sendall(whole[:n])
+                time.sleep(0.002)
+                c.s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    else:
+        for n, port in ports.items():
+            with load.Raw(("127.0.0.1", port)) as c:
+                with pytest.raises(OSError):
+                    c.get(f"/r/{tag}-{n}/n0")
+    mine = alive(t, tag, ok)
+    for s in mine:
+        assert s.end >= s.start
+    if who == "response":
+        # the request was complete every time, the response never
+        assert spans.count(mine) == {(CLIENT, "n0"): len(ports), (SERVER, "n0"): len(ports)}
+        assert all(s.status == 2 and s.attrs.get("error.type") for s in mine if s.kind == CLIENT)
+        assert_edges(mine)
+
+
+def test_half_closed_client(services, traced, tag):
+    """shutdown(SHUT_WR) after the request, the answer comes after that."""
+    port = raw(services, "half")
+    t = traced()
+    for i in range(10):
+        with load.Raw(("127.0.0.1", port)) as c:
+            c.s.sendall(load.request(f"/r/{tag}-{i}/n0"))
+            c.s.shutdown(socket.SHUT_WR)
+            assert c.answer()[0] == 200
+    mine = assert_exact(t.stop(), tag, 10, ["n0"])
+    assert_edges(mine)
+    assert {s.code for s in mine} == {200}
+
+
+def test_never_answered(services, traced, tag):
+    """The client gives up: a client span with an error, and a server span without a status."""
+    port = raw(services, "never")
+    t = traced()
+    with load.Raw(("127.0.0.1", port), timeout=0.3) as c:
+        with pytest.raises(TimeoutError):
+            c.get(f"/r/{tag}-0/n0")
+    mine = assert_exact(t.stop(), tag, 1, ["n0"])
+    client = next(s for s in mine if s.kind == CLIENT)
+    assert client.status == 2 and client.attrs["error.type"] and client.code is None
+    assert client.ms >= 250
+
+
+def test_pipelining(services, traced, tag):
+    """Eight requests in one write: eight spans, in order."""
+    port = net.free_port()
+    services.nginx(f"server {{ listen 127.0.0.1:{port}; location / {{ return 200 ok; }} }}", port=port)
+    t = traced()
+    with load.Raw(("127.0.0.1", port)) as c:
+        c.s.sendall(b"".join(load.request(f"/r/{tag}-{i}/n0") for i in range(8)))
+        for _ in range(8):
+            assert c.answer()[0] == 200
+    mine = assert_exact(t.stop(), tag, 8, ["n0"])
+    assert_edges(mine)
+
+
+@pytest.mark.parametrize("mode", ["pass", "dup"])
+def test_sockets_that_wander(services, traced, tag, mode):
+    """SCM_RIGHTS to another process; a duplicate that outlives its original."""
+    port = raw(services, mode)
+    t = traced()
+    for i in range(10):
+        with load.Raw(("127.0.0.1", port)) as c:
+            assert c.get(f"/r/{tag}-{i}/n0")[0] == 200
+            assert c.get(f"/r/{tag}-{i + 100}/n0")[0] == 200
+    mine = assert_exact(t.stop(), tag, 20, ["n0"])
+    assert_edges(mine)
+    if mode == "pass":
+        # the process that answers, not the one that accepted
+        assert services.all[0].pid not in {s.pid for s in mine if s.kind == SERVER}
+
+
+def test_descriptor_reuse(services, traced, tag):
+    """The same descriptor number, again and again another socket; a file in between."""
+    port = raw(services, "threads")
+    t = traced()
+    numbers = set()
+    for i in range(200):
+        with load.Raw(("127.0.0.1", port)) as c:
+            numbers.add(c.s.fileno())
+            assert c.get(f"/r/{tag}-{i}/n0")[0] == 200
+        fd = os.open("/dev/null", os.O_RDWR)
+        os.write(fd, b"GET /not/http HTTP/1.1\r\n\r\n")
+        os.close(fd)
+    assert len(numbers) == 1
+    mine = assert_exact(t.stop(), tag, 200, ["n0"])
+    assert_edges(mine)
+
+
+@pytest.mark.parametrize("how", ["refused", "timeout", "unreachable"])
+def test_failed_connects(services, traced, tag, how):
+    """A call that found nobody, made while serving a request: a CLIENT span `connect` below it."""
+    port = net.free_port()
+    with net.Netns() as ns:
+        host, peer = "127.0.0.1", net.free_port()
+        if how == "timeout":  # the peer is there and drops every packet
+            host, peer = ns.ip, 81
+            ns.run("iptables", "-A", "INPUT", "-p", "tcp", "-j", "DROP")
+        elif how == "unreachable":
+            host, peer = "10.232.0.1", 81
+            net.sh("ip", "route", "add", "unreachable", "10.232.0.1/32")
+        try:
+            services.script(SERVICES / "hop_flask.py", "caller", port=port, env={"PORT": port})
+            t = traced()
+            with load.Raw(("127.0.0.1", port)) as c:
+                code, body = c.get(f"/connect/{tag}-0/{host}/{peer}")
+            assert code == 200 and b"answered" not in body, body
+            got = t.stop()
+        finally:
+            if how == "unreachable":
+                net.sh("ip", "route", "del", "unreachable", "10.232.0.1/32", check=False)
+    server = [s for s in got if s.kind == SERVER and s.path.startswith(f"/connect/{tag}-0/")]
+    assert len(server) == 1
+    below = [s for s in got if s.parent == server[0].id and s.name == "connect"]
+    # a client that tries more than once is seen more than once
+    assert below and all(s.kind == CLIENT and s.status == 2 for s in below), spans.tree(got)
+    assert {s.attrs["error.type"] for s in below} == {how}
+    assert {(s.attrs["network.peer.address"], s.attrs["network.peer.port"]) for s in below} == {(host, peer)}
+
+
+def test_websocket_upgrade_ends_parsing(services, traced, tag, tmp_path):
+    """After 101 the bytes are not HTTP, even if they look like it."""
+    script = tmp_path / "ws.py"
+    script.write_text("""\
+import socket, sys, threading
+def serve(s):
+    s.recv(65536)
+    s.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n\\r\\n")
+    while data := s.recv(65536):
+        s.sendall(data)
+l = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    threading.Thread(target=serve, args=(l.accept()[0],), daemon=True).start()
+""")
+    port = net.free_port()
+    services.start([python(), script, port], "ws", port=port)
+    t = traced()
+    with load.Raw(("127.0.0.1", port)) as c:
+        status, _ = c.get(f"/r/{tag}-0/n0", headers=["Upgrade: websocket", "Connection: Upgrade"])
+        assert status == 101
+        for i in range(1, 20):
+            fake = load.request(f"/r/{tag}-{i}/n0")
+            c.s.sendall(b"\x82\x7e" + struct.pack(">H", len(fake)) + fake)
+            assert len(c.s.recv(65536)) > 0
+    mine = assert_exact(t.stop(), tag, 1, ["n0"])
+    assert {s.code for s in mine} == {101}
+
+
+def test_service_that_is_killed(services, traced, tag):
+    """SIGKILL in the middle of a request: the client learns it, both spans end."""
+    port = raw(services, "never")
+    t = traced()
+    c = load.Raw(("127.0.0.1", port))
+    c.s.sendall(load.request(f"/r/{tag}-0/n0"))
+    time.sleep(0.2)
+    services.all[0].signal(signal.SIGKILL)
+    with pytest.raises(OSError):
+        c.answer()
+    c.close()
+    mine = assert_exact(t.stop(), tag, 1, ["n0"])
+    assert all(s.code is None for s in mine)
+    assert next(s for s in mine if s.kind == CLIENT).status == 2

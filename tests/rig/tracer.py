@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""wirespan under test: start, wait until the hooks are live, read the books, stop, read the spans."""
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import tempfile
+import time
+
+from . import WIRESPAN, spans
+from .proc import Service
+
+NOT_POSSIBLE = 3  # exit code: not possible on this machine
+
+
+class NotPossible(Exception):
+    """This machine cannot do what was asked, by wirespan's own probing; the text is its reason."""
+
+
+def imbalance(books):
+    """What does not add up, as text; "" if every stage balances (in = out + held + dropped)."""
+    bad = []
+    for r in books["stages"]:
+        total = r["out"] + r.get("held", 0) + sum(r["dropped"].values())
+        if r["in"] != total:
+            bad.append(f"{r['stage']}: in {r['in']} != out {r['out']} + held {r.get('held', 0)} + dropped {r['dropped']}")
+    return "; ".join(bad)
+
+
+def stage(books, name):
+    return next(r for r in books["stages"] if r["stage"] == name)
+
+
+def dropped(books):
+    """{"stage.reason": count} of everything that was lost, what was left out on purpose excepted."""
+    on_purpose = {"unselected", "telemetry", "path_excluded", "sampled_out"}
+    return {f"{r['stage']}.{why}": n for r in books["stages"] for why, n in r["dropped"].items()
+            if n and why not in on_purpose}
+
+
+class Tracer:
+    def __init__(self, *args, attach=None, directory=None, exporter="json", env=None, prefix=(), ready=30):
+        self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix="wirespan-"))
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.output, self.control, self.log = self.dir / "spans.json", self.dir / "control", self.dir / "wirespan.log"
+        self.exporter = exporter
+        argv = [*prefix, WIRESPAN, "--control", self.control]
+        if exporter == "json":
+            argv += ["--exporter", "json", "--format", "json", "--output", self.output]
+        elif exporter:
+            argv += ["--exporter", exporter]
+        if attach:
+            argv += ["--attach", attach]
+        self.service = Service([*argv, *args], self.log, name="wirespan", env=env)
+        self.final = None
+        if ready:
+            self.wait_ready(ready)
+
+    @property
+    def pid(self):
+        return self.service.pid
+
+    def stderr(self):
+        return self.log.read_text(errors="replace")
+
+    def wait_ready(self, timeout):
+        end = time.monotonic() + timeout
+        while "wirespan: ready" not in self.stderr():
+            code = self.service.p.poll()
+            if code == NOT_POSSIBLE:
+                raise NotPossible(self.stderr().strip().splitlines()[-1])
+            if code is not None:
+                raise RuntimeError(f"wirespan ended with {code} before it was ready:\n{self.stderr()}")
+            if time.monotonic() > end:
+                self.service.stop()
+                raise TimeoutError(f"wirespan not ready after {timeout} s:\n{self.stderr()}")
+            time.sleep(0.02)
+
+    def books(self):
+        r = subprocess.run([WIRESPAN, "stats", "--control", self.control, "--format", "json"],
+                           capture_output=True, text=True, timeout=20)
+        if r.returncode:
+            raise RuntimeError(f"wirespan stats: {r.stderr.strip()}")
+        return json.loads(r.stdout)
+
+    def settle(self, timeout=20):
+        """Waits until nothing is under way any more: two equal snapshots, half a second apart, that
+        balance, with no span waiting. Traffic of others may keep the machine from ever being quiet, so
+        after the time limit the last snapshot counts, and still has to balance."""
+        end = time.monotonic() + timeout
+        last, books = None, self.books()
+        while time.monotonic() < end:
+            key = [(r["stage"], r["in"], r["out"]) for r in books["stages"]]
+            waiting = sum(r.get("held", 0) for r in books["stages"] if r["unit"] == "spans")
+            if key == last and not waiting and not imbalance(books):
+                break
+            last = key
+            time.sleep(0.5)
+            books = self.books()
+        return books
+
+    def stop(self, sig=signal.SIGINT, timeout=30, settle=True):
+        """Settles, checks the books, ends wirespan; returns the exported spans (exporter json)."""
+        if settle:
+            self.final = self.settle()
+            assert not imbalance(self.final), imbalance(self.final)
+        self.service.signal(sig)
+        try:
+            code = self.service.p.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.service.stop()
+            raise AssertionError(f"wirespan did not end within {timeout} s of {sig!r}:\n{self.stderr()}") from None
+        assert code == 0, f"wirespan ended with {code}:\n{self.stderr()}"
+        return self.spans() if self.exporter == "json" else None
+
+    def spans(self):
+        return spans.parse(self.output.read_text()) if self.output.exists() else []
+
+    def totals(self):
+        """Numbers of the last lines: "3,412 requests seen, 3,412 spans shown in 853 traces, 0 dropped."""
+        m = re.search(r"([\d,]+) requests? seen, ([\d,]+) spans? \w+(?: in ([\d,]+) traces?)?, ([\d,]+) dropped",
+                      self.stderr())
+        return [int((g or "0").replace(",", "")) for g in m.groups()] if m else None
+
+    def rss_peak_kib(self):
+        return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{self.pid}/status").read_text()).group(1))
+
+    def cpu_seconds(self):
+        f = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(f[11]) + int(f[12])) / os.sysconf("SC_CLK_TCK")
+
+    def kill(self):
+        self.service.stop()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self.service.alive():
+            self.service.stop()
+        if exc[0] is not None:
+            print(f"--- wirespan, end of its log:\n{self.service.tail(20)}")
