@@ -15,13 +15,16 @@
 #include <stdio.h>
 
 enum command { CMD_TRACE, CMD_FEATURES, CMD_STATS, CMD_RECORD, CMD_REPLAY, CMD_CHECK_CONFIG, CMD_RUN /* -- CMD */,
-	       CMD_HELP, CMD_HELP_ALL, CMD_VERSION, CMD_COMPLETION };
+	       CMD_HELP, CMD_HELP_ALL, CMD_VERSION, CMD_COMPLETION, CMD_MAN };
+
+#define OPTS_MAX 64 /* rows of the table at the most */
 
 /* Values as the rest of the program uses them; strings are NUL-terminated, owned by the struct. */
 struct opts {
 	enum command command;
 	char *file;	      /* record, replay, check-config */
 	char **argv_run;      /* wirespan -- CMD: NULL-terminated, borrowed from main */
+	char *shell;	      /* completion */
 	char *config;	      /* --config */
 
 	/* selection */
@@ -50,10 +53,11 @@ struct opts {
 	uint32_t attr_count_limit, attr_value_limit; /* OTEL_SPAN_ATTRIBUTE_* before OTEL_ATTRIBUTE_*; 128, 0 = none */
 
 	/* export */
-	char *exporter;	      /* "otlp", "console", "json", "none"; NULL: console if no endpoint is set, else otlp */
+	/* "otlp", "console", "json", "none"; NULL: none named, so console if no endpoint is set, else otlp */
+	char *exporter;
 	char *format;	      /* "tree", "json" */
 	char *output;	      /* file for json, "-" */
-	char *endpoint;	      /* resolved: full URL with path (protocols.md 8.4 rules), NULL: none set */
+	char *endpoint;	      /* resolved: full URL, for OTLP/HTTP with the path of traces; NULL: none set */
 	char *protocol;	      /* "http/protobuf", "grpc" */
 	char *headers, *certificate, *client_key, *client_certificate;
 	bool insecure;
@@ -68,10 +72,17 @@ struct opts {
 
 	/* running */
 	char *log_level;
-	char *control;	      /* path of the control socket */
+	char *control;	      /* path of the control socket, NULL: none (--control=off) */
+	uint32_t control_mode; /* its permissions */
 	char *color;	      /* auto, always, never */
 	uint64_t duration_ms; /* stop by itself; 0: until a signal */
 	bool keep_secrets;    /* record: do not blank credential headers */
+
+	/* Where each value came from, by row of the table; for check-config. */
+	struct {
+		uint8_t origin, which;
+		uint32_t line;
+	} from[OPTS_MAX];
 };
 
 /*
