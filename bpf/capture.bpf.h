@@ -46,9 +46,9 @@ static __always_inline bool task_args_trusted(struct task_struct *task)
 /* Does this descriptor of the running task lead to `file`? */
 static __always_inline bool fd_is_file(struct task_struct *task, __u64 fd, struct file *file)
 {
-	struct file **slots = KREAD(task, files->fdt->fd), *found = NULL;
+	struct file **slots = KREAD(task, files, fdt, fd), *found = NULL;
 
-	if (!file || fd >= KREAD(task, files->fdt->max_fds))
+	if (!file || fd >= KREAD(task, files, fdt, max_fds))
 		return false;
 	bpf_probe_read_kernel(&found, sizeof(found), &slots[fd]);
 	return found == file;
@@ -89,13 +89,14 @@ static __always_inline bool find_msg(struct xfer *x, __u64 hdr)
 /* Fills x->buf and x->iovcnt; false: this transfer shows no user buffer. */
 static __always_inline bool find_buffer(struct xfer *x, struct task_struct *task, struct pt_regs *regs)
 {
+	struct sock *sk = x->sk;
 	struct sys_args a;
 	__u32 idx;
 
 	if (!task_args_trusted(task))
 		return false;
 	sys_args_read(regs, &a);
-	if (a.op == SYS_OTHER || !fd_is_file(task, a.a0, KREAD(x->sk, sk_socket->file)))
+	if (a.op == SYS_OTHER || !fd_is_file(task, a.a0, KREAD(sk, sk_socket, file)))
 		return false;
 	if (a.op != SYS_MMSG_TX && a.op != SYS_MMSG_RX)
 		x->ts->mm_vec = 0;
@@ -280,20 +281,21 @@ static __always_inline void emit_iov(struct xfer *x, __u64 pid_tgid)
 static __always_inline void take_position(struct xfer *x)
 {
 	struct sock_state *st = x->st;
+	struct sock *sk = x->sk;
 	__u64 prev = st->pos[x->dir & 1], pos = prev;
 
 	if (st->seqpos) {
 #ifdef WS_BTF_SHELL
-		struct tcp_sock *tp = bpf_skc_to_tcp_sock(x->sk);
+		struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 
 		if (!tp)
 			return;
 #else
-		struct tcp_sock *tp = (struct tcp_sock *)x->sk;
+		struct tcp_sock *tp = (struct tcp_sock *)sk;
 #endif
 		__u32 end = x->dir == WS_TX ? KREAD(tp, write_seq) : KREAD(tp, copied_seq);
 		__u32 start = end - x->size;
-		bool fin = x->dir == WS_RX && (KREAD(x->sk, sk_shutdown) & RCV_SHUTDOWN);
+		bool fin = x->dir == WS_RX && (KREAD(sk, sk_shutdown) & RCV_SHUTDOWN);
 
 		if (!prev) {
 			/* tcp_recvmsg steps over a FIN that it reaches: one more than bytes. */
@@ -423,7 +425,7 @@ static __always_inline void capture(struct sock *sk, int ret, int msg_flags, enu
 			return;
 		x.flags |= WS_DATA_EOF;
 	}
-	if ((msg_flags & MSG_DONTWAIT) || (KREAD(sk, sk_socket->file->f_flags) & O_NONBLOCK))
+	if ((msg_flags & MSG_DONTWAIT) || (KREAD(sk, sk_socket, file, f_flags) & O_NONBLOCK))
 		x.flags |= WS_DATA_NONBLOCK;
 	if (!x.st->id)
 		sock_init(sk, x.st, pid_tgid);

@@ -10,12 +10,17 @@
 
 /*
  * Programs that hold trusted BTF pointers (tp_btf, fentry) dereference them: one load each. All
- * others read through a helper. A shell says which it is before it includes the core.
+ * others read through a helper. Steps through pointers are separate arguments. A shell says which it is before it includes the core.
  */
 #ifdef WS_BTF_SHELL
-#define KREAD(p, field) ((p)->field)
+#define KREAD_1(p, a) ((p)->a)
+#define KREAD_2(p, a, b) ((p)->a->b)
+#define KREAD_3(p, a, b, c) ((p)->a->b->c)
+#define KREAD_4(p, a, b, c, d) ((p)->a->b->c->d)
+#define KREAD_PICK(_1, _2, _3, _4, name, ...) name
+#define KREAD(p, ...) KREAD_PICK(__VA_ARGS__, KREAD_4, KREAD_3, KREAD_2, KREAD_1)(p, __VA_ARGS__)
 #else
-#define KREAD(p, field) BPF_CORE_READ(p, field)
+#define KREAD(p, ...) BPF_CORE_READ(p, __VA_ARGS__)
 #endif
 
 /* include/linux/sched.h */

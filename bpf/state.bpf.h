@@ -75,7 +75,7 @@ static __always_inline struct thread_state *thread_state(struct task_struct *tas
 
 static __always_inline __u64 sock_ino(struct sock *sk)
 {
-	return KREAD(sk, sk_socket->file->f_inode->i_ino);
+	return KREAD(sk, sk_socket, file, f_inode, i_ino);
 }
 
 static __always_inline struct sock_state *sock_state_hash(struct sock *sk, bool create)
@@ -111,7 +111,7 @@ static __always_inline struct sock_state *sock_state(struct sock *sk, bool creat
 
 static __always_inline __u32 sock_netns(struct sock *sk)
 {
-	return KREAD(sk, __sk_common.skc_net.net->ns.inum);
+	return KREAD(sk, __sk_common.skc_net.net, ns.inum);
 }
 
 static __always_inline bool sock_is_listening(struct sock *sk, __u32 netns)

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/loader/feature.h"
+
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/perf_event.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/capability.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define TRACEFS "/sys/kernel/tracing"
+#define TRACEFS_OLD "/sys/kernel/debug/tracing"
+
+/* Inode of the initial pid namespace: PROC_PID_INIT_INO, include/linux/proc_ns.h. */
+#define INIT_PID_NS_INO 0xEFFFFFFCu
+
+/* r0 = 0; exit */
+static const struct bpf_insn nothing[] = {
+	{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = 0 },
+	{ .code = BPF_JMP | BPF_EXIT },
+};
+
+static int probe_privilege(struct features *f)
+{
+	static const cap_value_t need[] = { CAP_BPF, CAP_PERFMON };
+	cap_flag_value_t have, admin = CAP_CLEAR;
+	cap_t caps = cap_get_proc();
+	int err = 0;
+
+	if (!caps)
+		return errno;
+	cap_get_flag(caps, CAP_SYS_ADMIN, CAP_EFFECTIVE, &admin);
+	for (size_t i = 0; i < 2 && admin != CAP_SET; i++)
+		if (cap_get_flag(caps, need[i], CAP_EFFECTIVE, &have) || have != CAP_SET)
+			err = EPERM;
+	cap_free(caps);
+	return err;
+}
+
+static int probe_host_pids(struct features *f)
+{
+	struct stat st;
+
+	if (stat("/proc/self/ns/pid", &st))
+		return errno;
+	return st.st_ino == INIT_PID_NS_INO ? 0 : EXDEV;
+}
+
+static int probe_btf(struct features *f)
+{
+	struct btf *btf = btf__load_vmlinux_btf();
+
+	if (!btf)
+		return errno ? errno : ENOENT;
+	btf__free(btf);
+	return 0;
+}
+
+static int close_map(int fd)
+{
+	if (fd < 0)
+		return -fd;
+	close(fd);
+	return 0;
+}
+
+static int probe_ringbuf(struct features *f)
+{
+	return close_map(bpf_map_create(BPF_MAP_TYPE_RINGBUF, NULL, 0, 0, getpagesize(), NULL));
+}
+
+/* Storage maps want BTF for key and value: int -> int. */
+static int probe_task_storage(struct features *f)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = BPF_F_NO_PREALLOC);
+	struct btf *btf = btf__new_empty();
+	int id, err;
+
+	if (!btf)
+		return errno;
+	id = btf__add_int(btf, "int", 4, BTF_INT_SIGNED);
+	err = id < 0 ? id : btf__load_into_kernel(btf);
+	if (!err) {
+		o.btf_fd = btf__fd(btf);
+		o.btf_key_type_id = o.btf_value_type_id = id;
+		err = -close_map(bpf_map_create(BPF_MAP_TYPE_TASK_STORAGE, NULL, 4, 4, 0, &o));
+	}
+	btf__free(btf);
+	return -err;
+}
+
+/* Loads an empty tracing program on a BTF target and attaches it. */
+static int try_tracing(const char *target, enum bpf_attach_type type, const struct bpf_insn *insns, size_t n)
+{
+	LIBBPF_OPTS(bpf_prog_load_opts, o, .expected_attach_type = type);
+	int id = libbpf_find_vmlinux_btf_id(target, type), prog, link;
+
+	if (id < 0)
+		return ENOENT;
+	o.attach_btf_id = id;
+	prog = bpf_prog_load(BPF_PROG_TYPE_TRACING, "probe", "GPL", insns, n, &o);
+	if (prog < 0)
+		return -prog;
+	link = type == BPF_TRACE_ITER ? bpf_link_create(prog, 0, BPF_TRACE_ITER, NULL) :
+					bpf_raw_tracepoint_open(NULL, prog);
+	close(prog);
+	if (link < 0)
+		return -link;
+	close(link);
+	return 0;
+}
+
+static int probe_tp_btf(struct features *f)
+{
+	return try_tracing("inet_sock_set_state", BPF_TRACE_RAW_TP, nothing, 2);
+}
+
+static int probe_iter(struct features *f)
+{
+	return try_tracing("task_file", BPF_TRACE_ITER, nothing, 2);
+}
+
+static int probe_sock_length(struct features *f)
+{
+	int err = try_tracing("sock_send_length", BPF_TRACE_RAW_TP, nothing, 2);
+
+	return err ? err : try_tracing("sock_recv_length", BPF_TRACE_RAW_TP, nothing, 2);
+}
+
+static int probe_task_regs(struct features *f)
+{
+	const struct bpf_insn insns[] = {
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_get_current_task_btf },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 1, .src_reg = 0 },
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_task_pt_regs },
+		nothing[0],
+		nothing[1],
+	};
+
+	return try_tracing("inet_sock_set_state", BPF_TRACE_RAW_TP, insns, 5);
+}
+
+/*
+ * Finds tracefs, or mounts it where only this process sees it: a private mount namespace dies with us,
+ * also after kill -9.
+ */
+static int probe_tracefs(struct features *f)
+{
+	if (!access(TRACEFS "/events/syscalls", R_OK) || !access(TRACEFS_OLD "/events/syscalls", R_OK))
+		return 0;
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return errno;
+	if (mount("tracefs", TRACEFS, "tracefs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
+		return errno;
+	f->mounted_tracefs = true;
+	return access(TRACEFS "/events/syscalls", R_OK) ? errno : 0;
+}
+
+static int read_number(const char *path)
+{
+	FILE *in = fopen(path, "re");
+	int n = -1;
+
+	if (!in)
+		return -errno;
+	if (fscanf(in, "%d", &n) != 1)
+		n = -EINVAL;
+	fclose(in);
+	return n;
+}
+
+static int try_perf(struct perf_event_attr *attr, enum bpf_prog_type type)
+{
+	int prog, fd, err = 0;
+
+	attr->size = sizeof(*attr);
+	fd = syscall(SYS_perf_event_open, attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
+	if (fd < 0)
+		return errno;
+	prog = bpf_prog_load(type, "probe", "GPL", nothing, 2, NULL);
+	if (prog < 0)
+		err = -prog;
+	else if (ioctl(fd, PERF_EVENT_IOC_SET_BPF, prog))
+		err = errno;
+	if (prog >= 0)
+		close(prog);
+	close(fd);
+	return err;
+}
+
+static int probe_syscall_tp(struct features *f)
+{
+	struct perf_event_attr attr = { .type = PERF_TYPE_TRACEPOINT };
+	int id = read_number(TRACEFS "/events/syscalls/sys_exit_write/id");
+
+	if (id < 0)
+		id = read_number(TRACEFS_OLD "/events/syscalls/sys_exit_write/id");
+	if (id < 0)
+		return -id;
+	attr.config = id;
+	return try_perf(&attr, BPF_PROG_TYPE_TRACEPOINT);
+}
+
+static int probe_fentry(struct features *f)
+{
+	return try_tracing("tcp_sendmsg", BPF_TRACE_FENTRY, nothing, 2);
+}
+
+static int probe_kprobe(struct features *f)
+{
+	struct perf_event_attr attr = { .config1 = (__u64)(unsigned long)"tcp_sendmsg" };
+	int type = read_number("/sys/bus/event_source/devices/kprobe/type");
+
+	if (type < 0)
+		return -type;
+	attr.type = type;
+	return try_perf(&attr, BPF_PROG_TYPE_KPROBE);
+}
+
+static const struct {
+	const char *name, *desc, *remedy;
+	int (*probe)(struct features *f);
+} table[__FEAT_CNT] = {
+	[FEAT_PRIVILEGE] = { "privilege", "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN", "run it with sudo", probe_privilege },
+	[FEAT_HOST_PIDS] = { "host-pids", "the host's pid namespace", "in a container: hostPID: true, --pid=host",
+			     probe_host_pids },
+	[FEAT_BTF] = { "btf", "kernel type information", "a kernel built with CONFIG_DEBUG_INFO_BTF", probe_btf },
+	[FEAT_RINGBUF] = { "ringbuf", "BPF ring buffer", "kernel 5.8 or newer", probe_ringbuf },
+	[FEAT_TASK_STORAGE] = { "task-storage", "per-thread BPF storage", "kernel 5.11 or newer", probe_task_storage },
+	[FEAT_TP_BTF] = { "tp-btf", "BTF tracepoints", "kernel 5.5 or newer, lockdown below confidentiality",
+			  probe_tp_btf },
+	[FEAT_ITER] = { "iter", "iterator over open files", "kernel 5.8 or newer", probe_iter },
+	[FEAT_SOCK_LENGTH] = { "sock-length", "tracepoints sock_send_length, sock_recv_length", "kernel 6.3 or newer",
+			       probe_sock_length },
+	[FEAT_TASK_REGS] = { "task-regs", "saved registers of a task", "kernel 5.15 or newer", probe_task_regs },
+	[FEAT_TRACEFS] = { "tracefs", "tracefs, found or privately mounted", "CAP_SYS_ADMIN, or mount it",
+			   probe_tracefs },
+	[FEAT_SYSCALL_TP] = { "syscall-tp", "system call tracepoints", "CONFIG_FTRACE_SYSCALLS", probe_syscall_tp },
+	[FEAT_FENTRY] = { "fentry", "fentry programs", "lockdown off, ftrace direct calls", probe_fentry },
+	[FEAT_KPROBE] = { "kprobe", "kprobes", "CONFIG_KPROBES, lockdown off", probe_kprobe },
+};
+
+/* What each plan stands on; a zero ends a row (FEAT_PRIVILEGE is checked first, for all). */
+static const enum feature plan_needs[][8] = {
+	[PLAN_SOCKET] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TASK_STORAGE, FEAT_TP_BTF, FEAT_ITER, FEAT_SOCK_LENGTH,
+			  FEAT_TASK_REGS },
+	[PLAN_SYSCALL] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TASK_STORAGE, FEAT_TP_BTF, FEAT_ITER, FEAT_TASK_REGS,
+			   FEAT_SYSCALL_TP },
+};
+
+const char *feature__name(enum feature f)
+{
+	return table[f].name;
+}
+
+const char *feature__remedy(enum feature f)
+{
+	return table[f].remedy;
+}
+
+const char *plan__name(enum plan p)
+{
+	static const char *const names[] = { "none", "socket", "syscall" };
+
+	return names[p];
+}
+
+bool features__plan_ok(const struct features *f, enum plan p, enum feature *ret_why)
+{
+	if (f->err[FEAT_PRIVILEGE] || f->err[FEAT_HOST_PIDS]) {
+		*ret_why = f->err[FEAT_PRIVILEGE] ? FEAT_PRIVILEGE : FEAT_HOST_PIDS;
+		return false;
+	}
+	for (int i = 0; i < 8 && plan_needs[p][i]; i++) {
+		if (f->err[plan_needs[p][i]]) {
+			*ret_why = plan_needs[p][i];
+			return false;
+		}
+	}
+	return true;
+}
+
+void features__probe(struct features *f)
+{
+	libbpf_print_fn_t old = libbpf_set_print(NULL);
+	enum feature why;
+
+	memset(f, 0, sizeof(*f));
+	for (int i = 0; i < __FEAT_CNT; i++)
+		f->err[i] = table[i].probe(f);
+	libbpf_set_print(old);
+	f->plan = features__plan_ok(f, PLAN_SOCKET, &why)  ? PLAN_SOCKET :
+		  features__plan_ok(f, PLAN_SYSCALL, &why) ? PLAN_SYSCALL :
+							     PLAN_NONE;
+}
+
+void features__print(const struct features *f, FILE *out)
+{
+	enum feature why;
+
+	fprintf(out, "%-14s %-52s %s\n", "FEATURE", "WHAT", "RESULT");
+	for (int i = 0; i < __FEAT_CNT; i++) {
+		if (!f->err[i])
+			fprintf(out, "%-14s %-52s yes%s\n", table[i].name, table[i].desc,
+				i == FEAT_TRACEFS && f->mounted_tracefs ? " (mounted privately)" : "");
+		else
+			fprintf(out, "%-14s %-52s no: %s; needs: %s\n", table[i].name, table[i].desc, strerror(f->err[i]),
+				table[i].remedy);
+	}
+	fprintf(out, "\n%-14s %s\n", "PLAN", "RESULT");
+	for (enum plan p = PLAN_SOCKET; p <= PLAN_SYSCALL; p++) {
+		if (features__plan_ok(f, p, &why))
+			fprintf(out, "%-14s granted%s\n", plan__name(p), p == f->plan ? ", taken by --attach=auto" : "");
+		else
+			fprintf(out, "%-14s refused: %s: %s\n", plan__name(p), table[why].name, strerror(f->err[why]));
+	}
+}

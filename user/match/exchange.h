@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private to user/match: exchanges, and what is known of processes and threads. */
+#ifndef WS_MATCH_EXCHANGE_H
+#define WS_MATCH_EXCHANGE_H
+
+#include "user/base/hash.h"
+#include "user/match/match.h"
+
+struct thread;
+struct proc;
+
+/* How sure the parent edge of a client exchange is. */
+enum edge {
+	EDGE_NONE,	  /* no parent, for good */
+	EDGE_UNCONFIRMED, /* waits for the parent's answer by the same thread */
+	EDGE_PROVISIONAL, /* waits for the end of a thread inside the parent */
+	EDGE_FINAL,
+};
+
+struct join_key {
+	uint8_t ip[16]; /* AF_UNIX: name of the server's end, then zeros */
+	uint32_t port;
+	uint32_t kind; /* 0 TCP position, 1 AF_UNIX position */
+	uint64_t pos;
+};
+
+/*
+ * A request and its response on one end of one connection. Counted: the connection's list holds one
+ * reference while it is open, children and joined exchanges hold one each.
+ */
+struct exchange {
+	int refs;
+	struct match *m;
+	struct match_conn *conn; /* NULL once the connection is gone */
+	struct exchange *prev, *next; /* conn->open, oldest first */
+	struct exchange *wait_next;   /* finished, identity not settled yet */
+
+	bool server, open, answered, discarded;
+	uint64_t xid;
+	uint64_t pos, end_pos;	 /* of the request; end_pos 0: not ended yet */
+	uint64_t resp_pos, resp_end;
+	uint32_t tgid, tid;	 /* who read (server) or wrote (client) the first byte */
+	bool nonblock;		 /* … on a descriptor that does not block */
+	uint64_t start, end;	 /* CLOCK_MONOTONIC */
+	struct span *span;
+
+	/* server: lives in its process's and its thread's lists while open */
+	struct proc *proc;
+	struct thread *thread;
+	struct exchange *live_prev, *live_next;
+	struct exchange *children;  /* client exchanges whose edge is not final */
+	struct exchange *child_next;
+
+	/* what came with the request */
+	bool has_ctx;
+	uint8_t ctx_trace[16], ctx_span[8], ctx_flags;
+
+	/* parent */
+	struct exchange *parent; /* counted */
+	enum edge edge;
+	enum match_evidence evidence;
+
+	/* join */
+	UT_hash_handle hj;
+	struct join_key key;
+	bool in_joins;
+	uint64_t join_until; /* 0: nothing to wait for */
+
+	/* identity */
+	bool settled;
+	uint8_t trace_id[16], span_id[8];
+	uint8_t flags;
+};
+
+struct match_conn {
+	struct stream_conn *pub;
+	struct exchange *open; /* oldest first */
+	struct exchange *last; /* newest of the open ones */
+	struct exchange *done; /* client: the exchange answered last, its response may be what a callback runs on */
+	bool counted;	       /* in the table of client ends */
+	uint64_t requests;
+};
+
+/* A process that serves or calls something. */
+struct proc {
+	UT_hash_handle hh;
+	uint32_t tgid;
+	uint32_t n_live;
+	struct exchange *live;	/* server exchanges, oldest first */
+	uint64_t zombie_until;	/* a request was abandoned by its peer: its handler may still be running */
+	bool served;		/* has served a request since it was first seen */
+	bool autonomous;	/* calls out with no request alive: it has work of its own */
+};
+
+struct thread {
+	UT_hash_handle hh;
+	uint32_t tid;
+	uint32_t n_live; /* server exchanges read by this thread and still open */
+	uint32_t n_seen;
+};
+
+struct client_end {
+	UT_hash_handle hh;
+	struct {
+		uint8_t ip[16];
+		uint32_t port;
+		uint32_t pad;
+	} key;
+	uint32_t n;
+};
+
+struct match {
+	struct match_opts opts;
+	int64_t wall_offset;
+	uint64_t now;
+	struct proc *procs;
+	struct thread *threads;
+	struct client_end *ends;
+	struct exchange *clients, *servers; /* waiting for their other half, by join_key */
+	struct exchange *waiting, **waiting_tail;
+	uint32_t held;
+};
+
+/* exchange.c */
+struct exchange *exchange__new(struct match *m, struct match_conn *c, bool server, uint64_t now);
+struct exchange *exchange__get(struct exchange *x);
+void exchange__put(struct exchange *x); /* NULL ok */
+
+/* proc.c */
+struct proc *proc__find(struct match *m, uint32_t tgid, bool create);
+struct thread *thread__find(struct match *m, uint32_t tid, bool create);
+void live__add(struct exchange *x);
+void live__remove(struct exchange *x);
+void procs__free(struct match *m);
+
+/* parent.c: decides the edge of a client exchange from the token of its first byte. */
+void parent__find(struct match *m, struct exchange *x, const struct ws_token *token);
+void parent__on_response(struct exchange *server, uint32_t tid);   /* who answers confirms or refutes */
+void parent__on_end(struct exchange *server, bool aborted);	   /* what is still provisional is refused */
+void parent__on_thread_exit(struct match *m, uint32_t tid);
+void parent__on_context(struct match *m, struct exchange *x);	   /* the request carries a trace context */
+void parent__refuse(struct exchange *x, const char *why);
+
+/* join.c */
+void ends__add(struct match *m, const struct stream_conn *c, int n);
+void join__offer(struct match *m, struct exchange *x, const struct stream_conn *c);
+void join__withdraw(struct match *m, struct exchange *x);
+
+/* identity.c */
+uint64_t identity__span(const struct match *m, uint64_t sock, uint32_t dir, uint64_t pos);
+bool identity__settle(struct match *m, struct exchange *x, uint64_t now, int depth);
+
+#endif

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Who a span is: its own id, a keyed hash of where its request began, so that whoever sees the same
+ * byte computes the same id; and its trace id, inherited along parents that are final.
+ */
+#include "user/match/exchange.h"
+
+#define MAX_DEPTH 256
+
+uint64_t identity__span(const struct match *m, uint64_t sock, uint32_t dir, uint64_t pos)
+{
+	uint64_t id = siphash__u64x3(&m->opts.key, sock, dir, pos);
+
+	return id ? id : 1;
+}
+
+static void put_u64(uint8_t *to, uint64_t v)
+{
+	for (int i = 7; i >= 0; i--, v >>= 8)
+		to[i] = (uint8_t)v;
+}
+
+static void take_trace(struct exchange *x, const uint8_t *trace_id, uint8_t flags)
+{
+	memcpy(x->trace_id, trace_id, 16);
+	x->flags = flags;
+}
+
+static void settle_remote(struct exchange *x)
+{
+	struct span *s = x->span;
+
+	take_trace(x, x->ctx_trace, x->ctx_flags);
+	memcpy(s->parent_id, x->ctx_span, 8);
+	s->flags = SPAN_FLAG_HAS_IS_REMOTE | (x->server ? SPAN_FLAG_IS_REMOTE : 0);
+	x->evidence = EVIDENCE_HEADER;
+}
+
+static void settle_root(struct match *m, struct exchange *x)
+{
+	uint64_t id;
+
+	memcpy(&id, x->span_id, 8);
+	put_u64(x->trace_id, siphash__u64x3(&m->opts.key, id, 1, x->start));
+	put_u64(x->trace_id + 8, siphash__u64x3(&m->opts.key, id, 2, x->start) | 1);
+	x->flags = 0x03; /* sampled; the low 56 bits are random (W3C Trace Context level 2) */
+	x->span->flags = SPAN_FLAG_HAS_IS_REMOTE;
+}
+
+static void settle_child(struct exchange *x)
+{
+	struct exchange *p = x->parent;
+	struct span *s = x->span;
+
+	take_trace(x, p->trace_id, p->flags);
+	memcpy(s->parent_id, p->span_id, 8);
+	s->flags = SPAN_FLAG_HAS_IS_REMOTE | (x->server ? SPAN_FLAG_IS_REMOTE : 0);
+	if (!s->trace_state.len && p->span && p->span->trace_state.len)
+		s->trace_state = span__dup(s, p->span->trace_state);
+}
+
+/* True once the exchange's trace and parent are known for good. */
+bool identity__settle(struct match *m, struct exchange *x, uint64_t now, int depth)
+{
+	if (x->settled)
+		return true;
+	if (x->edge == EDGE_UNCONFIRMED || x->edge == EDGE_PROVISIONAL)
+		return false;
+	if (x->server && x->join_until && now < x->join_until && !x->parent)
+		return false;
+	if (x->parent && depth >= MAX_DEPTH) {
+		exchange__put(x->parent);
+		x->parent = NULL;
+		x->evidence = EVIDENCE_NONE;
+	}
+	if (x->parent && !identity__settle(m, x->parent, now, depth + 1))
+		return false;
+	join__withdraw(m, x);
+	if (x->parent)
+		settle_child(x);
+	else if (x->has_ctx && !(m->opts.evidence_off & 1u << EVIDENCE_HEADER))
+		settle_remote(x);
+	else
+		settle_root(m, x);
+	memcpy(x->span->trace_id, x->trace_id, 16);
+	memcpy(x->span->span_id, x->span_id, 8);
+	x->span->flags |= x->flags;
+	x->settled = true;
+	return true;
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The same bytes seen at both ends on one node. TCP: the client's address and port, which survive
+ * DNAT, and the sequence number of the request's first byte, which no two connections with equal
+ * ports in two namespaces share. AF_UNIX: the server's end and the number of bytes before.
+ */
+#include "user/match/exchange.h"
+
+#include <sys/socket.h>
+
+#define JOIN_WAIT_NS 1000000000ull
+
+static void end_key(struct client_end *e, const struct conn_addr *a)
+{
+	memset(&e->key, 0, sizeof(e->key));
+	memcpy(e->key.ip, a->ip, 16);
+	e->key.port = a->port;
+}
+
+void ends__add(struct match *m, const struct stream_conn *c, int n)
+{
+	struct client_end probe, *e;
+
+	end_key(&probe, &c->info.local);
+	HASH_FIND(hh, m->ends, &probe.key, sizeof(probe.key), e);
+	if (!e) {
+		if (n < 0)
+			return;
+		e = mem__zalloc(sizeof(*e));
+		if (!e)
+			return;
+		e->key = probe.key;
+		HASH_ADD(hh, m->ends, key, sizeof(e->key), e);
+		if (!e->hh.tbl) {
+			mem__free(e);
+			return;
+		}
+	}
+	e->n += n;
+	if (!e->n) {
+		HASH_DEL(m->ends, e);
+		mem__free(e);
+	}
+}
+
+static bool local_client(struct match *m, const struct stream_conn *c)
+{
+	struct client_end probe, *e;
+
+	end_key(&probe, &c->info.remote);
+	HASH_FIND(hh, m->ends, &probe.key, sizeof(probe.key), e);
+	return e != NULL;
+}
+
+/* False: this end cannot be joined. */
+static bool make_key(struct join_key *k, const struct exchange *x, const struct stream_conn *c)
+{
+	const struct conn_addr *a = x->server ? &c->info.remote : &c->info.local;
+
+	memset(k, 0, sizeof(*k));
+	if (c->ambiguous)
+		return false;
+	if (c->info.family == AF_UNIX) {
+		uint64_t end = x->server ? c->kaddr : c->peer_kaddr;
+
+		/* Both ends count from the connection's first byte only if both were seen being born. */
+		if (!c->info.born || !end)
+			return false;
+		memcpy(k->ip, &end, sizeof(end));
+		k->kind = 1;
+		k->pos = x->pos;
+		return true;
+	}
+	if (!c->seqpos || !a->port)
+		return false;
+	memcpy(k->ip, a->ip, 16);
+	k->port = a->port;
+	k->pos = (uint32_t)x->pos;
+	return true;
+}
+
+static void table_add(struct exchange **table, struct exchange *x)
+{
+	HASH_ADD(hj, *table, key, sizeof(x->key), x);
+	x->in_joins = x->hj.tbl != NULL;
+}
+
+static void link_pair(struct exchange *client, struct exchange *server)
+{
+	uint32_t off = client->m->opts.evidence_off;
+
+	server->join_until = 0;
+	/* The same bytes say the same request; anything else is not the other half. */
+	if (!str__eq(client->span->op, server->span->op) || !str__eq(client->span->target, server->span->target))
+		return;
+	if (off & 1u << EVIDENCE_JOIN)
+		return;
+	server->parent = exchange__get(client);
+	server->edge = EDGE_FINAL;
+	server->evidence = EVIDENCE_JOIN;
+	/* The client's record is stamped after its send: on loopback that can be after the server's read. */
+	if (client->start > server->start)
+		client->start = server->start;
+}
+
+void join__offer(struct match *m, struct exchange *x, const struct stream_conn *c)
+{
+	struct exchange **mine = x->server ? &m->servers : &m->clients;
+	struct exchange **theirs = x->server ? &m->clients : &m->servers;
+	struct exchange *other, *twin;
+
+	if (!make_key(&x->key, x, c))
+		return;
+	HASH_FIND(hj, *mine, &x->key, sizeof(x->key), twin);
+	if (twin)
+		return; /* two with one key: whatever that is, it proves nothing */
+	HASH_FIND(hj, *theirs, &x->key, sizeof(x->key), other);
+	if (other) {
+		join__withdraw(m, other);
+		if (x->server)
+			link_pair(other, x);
+		else
+			link_pair(x, other);
+		return;
+	}
+	table_add(mine, x);
+	if (x->server && x->in_joins && (c->info.family == AF_UNIX || local_client(m, c)))
+		x->join_until = x->start + JOIN_WAIT_NS;
+}
+
+void join__withdraw(struct match *m, struct exchange *x)
+{
+	if (!x->in_joins)
+		return;
+	if (x->server)
+		HASH_DELETE(hj, m->servers, x);
+	else
+		HASH_DELETE(hj, m->clients, x);
+	x->in_joins = false;
+}

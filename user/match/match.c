@@ -1,0 +1,535 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/match/match.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include "user/match/exchange.h"
+#include "user/model/stats.h"
+
+static const char *const evidence_names[] = {
+	[EVIDENCE_NONE] = "none",
+#define X(e, name) [EVIDENCE_##e] = name,
+	MATCH_EVIDENCE(X)
+#undef X
+};
+
+const char *match__evidence_name(enum match_evidence e)
+{
+	return e < __EVIDENCE_CNT ? evidence_names[e] : "unknown";
+}
+
+int match__evidence_mask(const char *list, uint32_t *ret_mask)
+{
+	uint32_t mask = 0;
+
+	while (list && *list) {
+		size_t n = strcspn(list, ",");
+		int e;
+
+		for (e = 1; e < __EVIDENCE_CNT; e++)
+			if (strlen(evidence_names[e]) == n && !memcmp(evidence_names[e], list, n))
+				break;
+		if (e == __EVIDENCE_CNT)
+			return -EINVAL;
+		mask |= 1u << e;
+		list += n + (list[n] == ',');
+	}
+	*ret_mask = mask;
+	return 0;
+}
+
+/* ---- exchanges --------------------------------------------------------------------------------- */
+
+struct exchange *exchange__new(struct match *m, struct match_conn *c, bool server, uint64_t now)
+{
+	struct exchange *x = mem__zalloc(sizeof(*x));
+
+	if (!x)
+		return NULL;
+	x->span = span__new();
+	if (!x->span) {
+		mem__free(x);
+		return NULL;
+	}
+	x->refs = 1;
+	x->m = m;
+	x->conn = c;
+	x->server = server;
+	x->open = true;
+	x->start = now;
+	m->held++;
+	stats__hold(ST_MATCH, 1);
+	return x;
+}
+
+struct exchange *exchange__get(struct exchange *x)
+{
+	x->refs++;
+	return x;
+}
+
+void exchange__put(struct exchange *x)
+{
+	/* A loop, not a recursion: chains of parents can be long. */
+	while (x && --x->refs == 0) {
+		struct exchange *parent = x->parent;
+
+		join__withdraw(x->m, x);
+		span__free(x->span);
+		mem__free(x);
+		x = parent;
+	}
+}
+
+static void conn_link(struct match_conn *c, struct exchange *x)
+{
+	x->prev = c->last;
+	if (c->last)
+		c->last->next = x;
+	else
+		c->open = x;
+	c->last = x;
+}
+
+static void conn_unlink(struct match_conn *c, struct exchange *x)
+{
+	if (x->prev)
+		x->prev->next = x->next;
+	else
+		c->open = x->next;
+	if (x->next)
+		x->next->prev = x->prev;
+	else
+		c->last = x->prev;
+	x->prev = x->next = NULL;
+}
+
+static struct exchange *find_xid(struct match_conn *c, uint64_t xid)
+{
+	for (struct exchange *x = c->open; x; x = x->next)
+		if (x->xid == xid)
+			return x;
+	return NULL;
+}
+
+/* ---- spans --------------------------------------------------------------------------------------- */
+
+static void count_parent(const struct exchange *x)
+{
+	if (x->evidence == EVIDENCE_HEADER && !x->parent)
+		stats.parents_remote++;
+	else if (x->parent)
+		stats.parents_proven++;
+	else if (x->span->orphan)
+		stats.ambiguous++;
+	else
+		stats.roots++;
+	if (!x->parent && x->evidence == EVIDENCE_NONE)
+		stats.traces++;
+}
+
+static void emit(struct match *m, struct exchange *x, uint64_t now)
+{
+	struct span *s = x->span;
+
+	count_parent(x);
+	s->start_ns = x->start + m->wall_offset;
+	s->end_ns = (x->end > x->start ? x->end : x->start) + m->wall_offset;
+	s->kind = x->server ? SPAN_SERVER : SPAN_CLIENT;
+	s->tgid = x->tgid;
+	if (x->evidence != EVIDENCE_NONE) {
+		s->evidence = evidence_names[x->evidence];
+		span__add_str(s, "wirespan.parent.evidence", str__of(s->evidence));
+	} else if (s->orphan) {
+		span__add_str(s, "wirespan.parent.missing", str__of(s->orphan));
+	}
+	x->span = NULL;
+	m->held--;
+	stats__hold(ST_MATCH, -1);
+	stats__out(ST_MATCH, 1);
+	m->opts.next(m->opts.ctx, s, now);
+}
+
+static void discard(struct match *m, struct exchange *x, enum stats_reason why)
+{
+	span__free(x->span);
+	x->span = NULL;
+	m->held--;
+	stats__hold(ST_MATCH, -1);
+	stats__drop(ST_MATCH, why, 1);
+}
+
+/* Passes on every finished exchange whose identity is settled; the others go on waiting, in order. */
+static void flush_waiting(struct match *m, uint64_t now)
+{
+	struct exchange **at = &m->waiting, *x;
+
+	while ((x = *at)) {
+		if (!identity__settle(m, x, now, 0)) {
+			at = &x->wait_next;
+			continue;
+		}
+		*at = x->wait_next;
+		emit(m, x, now);
+		exchange__put(x);
+	}
+	m->waiting_tail = at;
+}
+
+/* The exchange is over; takes over the reference of the connection's list. */
+static void finish(struct match *m, struct exchange *x, uint64_t ts, bool aborted)
+{
+	x->open = false;
+	x->end = ts;
+	if (x->server) {
+		parent__on_end(x, aborted);
+		live__remove(x);
+	}
+	if (x->conn) {
+		conn_unlink(x->conn, x);
+		if (!x->server) {
+			exchange__put(x->conn->done);
+			x->conn->done = exchange__get(x);
+		}
+	}
+	if (identity__settle(m, x, m->now, 0)) {
+		emit(m, x, m->now);
+		exchange__put(x);
+		return;
+	}
+	x->wait_next = NULL;
+	*m->waiting_tail = x;
+	m->waiting_tail = &x->wait_next;
+}
+
+/* ---- messages -------------------------------------------------------------------------------------- */
+
+static void add_attrs(struct exchange *x, const struct msg *msg)
+{
+	for (size_t i = 0; i < msg->n_attrs; i++)
+		span__add(x->span, &msg->attrs[i]);
+}
+
+static void take_context(struct exchange *x, const struct trace_context *ctx)
+{
+	if (!ctx->valid)
+		return;
+	x->has_ctx = true;
+	memcpy(x->ctx_trace, ctx->trace_id, 16);
+	memcpy(x->ctx_span, ctx->span_id, 8);
+	x->ctx_flags = ctx->flags & 0x03;
+	if (ctx->tracestate.len)
+		x->span->trace_state = span__dup(x->span, ctx->tracestate);
+}
+
+static void take_identity(struct match *m, struct exchange *x, const struct stream_conn *c)
+{
+	uint64_t id = identity__span(m, c->info.id, x->server ? WS_RX : WS_TX, x->pos);
+
+	for (int i = 7; i >= 0; i--, id >>= 8)
+		x->span_id[i] = (uint8_t)id;
+}
+
+static void on_request(struct match *m, struct stream_conn *c, const struct msg *msg, const struct transfer *t)
+{
+	bool server = c->info.role == WS_ROLE_SERVER;
+	struct exchange *x;
+
+	stats__in(ST_MATCH, 1);
+	stats.requests++;
+	c->match->requests++;
+	if (msg->flags & MSG_TELEMETRY && !m->opts.trace_telemetry) {
+		stats__drop(ST_MATCH, DROP_TELEMETRY, 1);
+		if (server && m->opts.telemetry_receiver)
+			m->opts.telemetry_receiver(m->opts.ctx, c->info.tgid);
+		return;
+	}
+	if (m->held >= m->opts.max_requests) {
+		stats__drop(ST_MATCH, DROP_EXCHANGE_TABLE_FULL, 1);
+		return;
+	}
+	x = exchange__new(m, c->match, server, msg->ts_ns);
+	if (!x) {
+		stats__drop(ST_MATCH, DROP_NO_MEMORY, 1);
+		return;
+	}
+	x->xid = msg->xid;
+	x->pos = msg->pos;
+	x->tgid = t ? t->tgid : c->info.tgid;
+	x->tid = t ? t->tid : 0;
+	x->nonblock = t && t->flags & WS_DATA_NONBLOCK;
+	x->span->op = span__dup(x->span, msg->op);
+	x->span->target = span__dup(x->span, msg->target);
+	x->span->display_peer = span__dup(x->span, msg->peer);
+	x->span->route_key = msg->route_key;
+	add_attrs(x, msg);
+	take_context(x, &msg->ctx);
+	take_identity(m, x, c);
+	conn_link(c->match, x);
+	if (server) {
+		live__add(x);
+	} else {
+		parent__find(m, x, t ? &t->token : NULL);
+		if (x->has_ctx)
+			parent__on_context(m, x);
+	}
+	join__offer(m, x, c);
+}
+
+static void on_response(struct match *m, struct exchange *x, const struct msg *msg, const struct transfer *t)
+{
+	x->answered = true;
+	x->resp_pos = msg->pos;
+	x->resp_end = UINT64_MAX;
+	x->span->display_status = span__dup(x->span, msg->status);
+	add_attrs(x, msg);
+	if (msg->error_type)
+		span__add_str(x->span, "error.type", str__of(msg->error_type));
+	if (msg->flags & MSG_ERROR)
+		x->span->status = SPAN_ERROR;
+	if (x->server)
+		parent__on_response(x, t ? t->tid : 0);
+}
+
+static void on_abort(struct match *m, struct exchange *x, const struct msg *msg)
+{
+	if (msg->error_type) {
+		span__add_str(x->span, "error.type", str__of(msg->error_type));
+		x->span->status = SPAN_ERROR;
+		if (!x->span->display_status.len)
+			x->span->display_status = span__dup(x->span, msg->status.len ? msg->status : str__of(msg->error_type));
+	}
+	add_attrs(x, msg);
+	finish(m, x, msg->ts_ns, true);
+}
+
+void match__msg(void *ctx, struct stream_conn *c, const struct msg *msg, const struct transfer *t)
+{
+	struct match *m = ctx;
+	struct exchange *x;
+
+	if (msg->ts_ns > m->now)
+		m->now = msg->ts_ns;
+	if (!c->match)
+		return;
+	if (msg->kind == MSG_REQUEST) {
+		on_request(m, c, msg, t);
+		return;
+	}
+	x = find_xid(c->match, msg->xid);
+	if (!x)
+		return; /* left out at its request */
+	switch (msg->kind) {
+	case MSG_REQUEST_END:
+		x->end_pos = msg->pos;
+		break;
+	case MSG_RESPONSE:
+		on_response(m, x, msg, t);
+		break;
+	case MSG_RESPONSE_END:
+		x->resp_end = msg->pos;
+		add_attrs(x, msg);
+		finish(m, x, msg->ts_ns, false);
+		break;
+	default:
+		on_abort(m, x, msg);
+		break;
+	}
+}
+
+/* ---- connections ------------------------------------------------------------------------------------- */
+
+void match__conn_new(void *ctx, struct stream_conn *c, uint64_t ts)
+{
+	struct match *m = ctx;
+
+	c->match = mem__zalloc(sizeof(*c->match));
+	if (!c->match)
+		return;
+	c->match->pub = c;
+	if (c->info.role == WS_ROLE_CLIENT && c->seqpos) {
+		c->match->counted = true;
+		ends__add(m, c, 1);
+	}
+}
+
+void match__conn_gone(void *ctx, struct stream_conn *c, uint64_t ts)
+{
+	struct match *m = ctx;
+	struct match_conn *mc = c->match;
+	struct exchange *x;
+
+	if (!mc)
+		return;
+	while ((x = mc->open)) { /* parsers end everything first: this is for parsers that died of memory */
+		conn_unlink(mc, x);
+		x->conn = NULL;
+		if (x->server) {
+			parent__on_end(x, true);
+			live__remove(x);
+		}
+		discard(m, x, DROP_CONN_ENDED);
+		x->open = false;
+		x->settled = true;
+		exchange__put(x);
+	}
+	if (mc->counted)
+		ends__add(m, c, -1);
+	exchange__put(mc->done);
+	mem__free(mc);
+	c->match = NULL;
+}
+
+static const char *connect_error(int err)
+{
+	switch (err) {
+	case ECONNREFUSED:
+		return "connection_refused";
+	case ECONNRESET:
+	case EPIPE:
+		return "connection_reset";
+	case EHOSTUNREACH:
+		return "host_unreachable";
+	case ENETUNREACH:
+		return "network_unreachable";
+	case 0: /* closed by the caller before the answer: its own time-out */
+	case ETIMEDOUT:
+		return "timeout";
+	}
+	return "_OTHER";
+}
+
+static void add_peer(struct span *s, const struct stream_conn *c)
+{
+	char addr[WS_UNIX_PATH_MAX + 1], shown[WS_UNIX_PATH_MAX + 16];
+	struct str a = { addr, conn_addr__format(&c->info.remote, addr, sizeof(addr)) };
+	int n;
+
+	if (c->info.family == AF_UNIX)
+		a = str__of(c->info.path);
+	span__add_str(s, "server.address", a);
+	span__add_str(s, "network.peer.address", a);
+	if (c->info.family != AF_UNIX) {
+		span__add_int(s, "server.port", c->info.remote.port);
+		span__add_int(s, "network.peer.port", c->info.remote.port);
+	}
+	n = snprintf(shown, sizeof(shown), "%.*s:%u", (int)a.len, a.p, c->info.remote.port);
+	s->display_peer = span__dup(s, (struct str){ shown, n });
+}
+
+void match__connect_failed(void *ctx, struct stream_conn *c, int err, const struct ws_token *token, uint32_t tid,
+			   uint64_t start_ts, uint64_t ts)
+{
+	const char *type = connect_error(err);
+	struct match *m = ctx;
+	struct exchange *x = exchange__new(m, NULL, false, start_ts);
+
+	if (!x) {
+		stats__in(ST_MATCH, 1);
+		stats__drop(ST_MATCH, DROP_NO_MEMORY, 1);
+		return;
+	}
+	if (ts > m->now)
+		m->now = ts;
+	x->tgid = c->info.tgid;
+	x->tid = tid;
+	x->pos = ts;
+	take_identity(m, x, c);
+	parent__find(m, x, token);
+	if (x->edge == EDGE_NONE) { /* outside of a traced request: no exchange at all */
+		m->held--;
+		stats__hold(ST_MATCH, -1);
+		exchange__put(x);
+		return;
+	}
+	stats__in(ST_MATCH, 1);
+	x->span->op = span__dup(x->span, STR("connect"));
+	x->span->status = SPAN_ERROR;
+	x->span->display_status = span__dup(x->span, str__of(type));
+	span__add_str(x->span, "error.type", str__of(type));
+	add_peer(x->span, c);
+	finish(m, x, ts, false);
+}
+
+void match__ingress(void *ctx, struct stream_conn *c, const struct ws_ev_data *ev)
+{
+	struct match *m = ctx;
+
+	if (ev->ev.ts > m->now)
+		m->now = ev->ev.ts;
+}
+
+void match__proc(void *ctx, const struct ws_ev_proc *ev)
+{
+	struct match *m = ctx;
+	struct proc *p;
+
+	if (ev->what == WS_PROC_THREAD_EXIT) {
+		parent__on_thread_exit(m, ev->tid);
+		return;
+	}
+	if (ev->what != WS_PROC_EXIT)
+		return;
+	p = proc__find(m, ev->tgid, false);
+	if (!p)
+		return;
+	while (p->live)
+		live__remove(p->live); /* its exchanges end with their connections */
+	HASH_DEL(m->procs, p);
+	mem__free(p);
+}
+
+/* ---- life -------------------------------------------------------------------------------------------- */
+
+void match__clock(struct match *m, int64_t wall_offset)
+{
+	m->wall_offset = wall_offset;
+}
+
+void match__tick(struct match *m, uint64_t now)
+{
+	if (now > m->now)
+		m->now = now;
+	flush_waiting(m, m->now);
+}
+
+static void decide(struct exchange *x)
+{
+	if (x->edge == EDGE_UNCONFIRMED || x->edge == EDGE_PROVISIONAL)
+		parent__refuse(x, "not confirmed before the end");
+	x->join_until = 0;
+}
+
+void match__flush(struct match *m, uint64_t now)
+{
+	if (now > m->now)
+		m->now = now;
+	for (struct exchange *x = m->waiting; x; x = x->wait_next)
+		decide(x);
+	flush_waiting(m, m->now);
+}
+
+struct match *match__new(const struct match_opts *o)
+{
+	struct match *m = mem__zalloc(sizeof(*m));
+
+	if (!m)
+		return NULL;
+	m->opts = *o;
+	if (!m->opts.max_requests)
+		m->opts.max_requests = 65536;
+	m->waiting_tail = &m->waiting;
+	return m;
+}
+
+void match__free(struct match *m)
+{
+	if (!m)
+		return;
+	match__flush(m, m->now);
+	procs__free(m);
+	mem__free(m);
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The matcher: pairs requests with responses, finds out which request caused which, and turns each
+ * exchange into a span.
+ *
+ * Parents (see README, "How parents are proven"): an edge is drawn only on evidence, and each edge
+ * names it. Nothing here depends on the order in which two sockets' events arrive, so a span is
+ * given its identity only when everything that could still change it has been heard:
+ *
+ *   server span   waits until the client span on this node is found (join), or until it is certain
+ *                 that there is none; then the traceparent that came with the request; then a root.
+ *   client span   waits until the evidence for its parent is confirmed: a thread's request is the
+ *                 parent only once the same thread has answered it.
+ *
+ * Unit of the books (MATCH): exchanges. in: requests seen; out: spans passed on; held: the rest.
+ */
+#ifndef WS_MATCH_H
+#define WS_MATCH_H
+
+#include "user/base/siphash.h"
+#include "user/model/span.h"
+#include "user/stream/stream.h"
+
+/* What proved a parent. The order is the order of the options and of the accuracy table. */
+#define MATCH_EVIDENCE(X)                                                       \
+	X(JOIN, "join")	    /* the same bytes on this node: same connection, same position */ \
+	X(HEADER, "header") /* trace context on the wire */                     \
+	X(THREAD, "thread") /* the thread that read the request wrote this, and answered */ \
+	X(INHERITED, "thread-inherited") /* a thread that lived within the request */ \
+	X(CALLBACK, "callback") /* run-to-completion loop: this callback */     \
+	X(DIAL, "dial")	    /* run-to-completion loop: the callback that dialled */ \
+	X(SINGLE, "single") /* the only request that lived in this process */
+
+enum match_evidence {
+	EVIDENCE_NONE,
+#define X(e, name) EVIDENCE_##e,
+	MATCH_EVIDENCE(X)
+#undef X
+	__EVIDENCE_CNT
+};
+
+const char *match__evidence_name(enum match_evidence e);
+/* Bit mask for a comma-separated list of names; -EINVAL for an unknown one. NULL: 0. */
+int match__evidence_mask(const char *list, uint32_t *ret_mask);
+
+struct match_opts {
+	struct siphash_key key;	 /* of span and trace ids */
+	uint32_t max_requests;	 /* exchanges held at the most */
+	uint32_t evidence_off;	 /* 1 << enum match_evidence */
+	bool trace_telemetry;	 /* --no-default-excludes */
+	struct stream *(*stream)(void *ctx); /* to resolve tokens */
+	/* A process received telemetry: it is left out from now on. NULL ok. */
+	void (*telemetry_receiver)(void *ctx, uint32_t tgid);
+	/* The next stage: owns the span. */
+	void (*next)(void *ctx, struct span *s, uint64_t now);
+	void *ctx;
+};
+
+struct match;
+
+struct match *match__new(const struct match_opts *o);
+void match__free(struct match *m);
+
+/* Behind struct stream_next; ctx is the struct match. */
+void match__msg(void *m, struct stream_conn *c, const struct msg *msg, const struct transfer *t);
+void match__conn_new(void *m, struct stream_conn *c, uint64_t ts);
+void match__conn_gone(void *m, struct stream_conn *c, uint64_t ts);
+void match__connect_failed(void *m, struct stream_conn *c, int err, const struct ws_token *token, uint32_t tid,
+			   uint64_t start_ts, uint64_t ts);
+void match__ingress(void *m, struct stream_conn *c, const struct ws_ev_data *ev);
+void match__proc(void *m, const struct ws_ev_proc *ev);
+
+void match__clock(struct match *m, int64_t wall_offset);
+void match__tick(struct match *m, uint64_t now);
+/* End of input: whatever waits is decided with what is known. Connections must be gone before. */
+void match__flush(struct match *m, uint64_t now);
+
+#endif

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Which request caused this outgoing one? The rules, in the order in which they are tried:
+ *
+ *   header    The outgoing request carries a trace context that this process received with a live
+ *             request: it was forwarded, that request is the parent. One that was received by
+ *             nobody here was written by an SDK inside the process: its span is the parent.
+ *   callback, dial
+ *             Run-to-completion loops on the tested list: the callback that ran. A callback started
+ *             by a response carries on the exchange that it answers.
+ *   thread    A thread that reads requests from blocking descriptors serves one at a time. Its last
+ *             request is the parent if no other one that it read is open, and if the same thread
+ *             then answers it: a request that was handed to another thread says nothing about this.
+ *   thread-inherited
+ *             A thread cloned while its parent served a request, and gone before that was answered.
+ *             A pool's worker, even one grown inside the request, outlives it: no parent.
+ *   single    Reactors (non-blocking reads): only if one request is alive in the process, this very
+ *             thread read it, and the process never called out by itself.
+ *
+ * Everything else has no parent, and a reason.
+ */
+#include "user/match/exchange.h"
+
+/* An abandoned request's handler is taken to be running for that long. */
+#define ZOMBIE_NS 60000000000ull
+
+static bool allowed(const struct exchange *x, enum match_evidence e)
+{
+	return !(x->m->opts.evidence_off & 1u << e);
+}
+
+void parent__refuse(struct exchange *x, const char *why)
+{
+	exchange__put(x->parent);
+	x->parent = NULL;
+	x->edge = EDGE_NONE;
+	x->evidence = EVIDENCE_NONE;
+	if (x->span)
+		x->span->orphan = why;
+}
+
+static void unlink_child(struct exchange *parent, struct exchange *x)
+{
+	struct exchange **at = &parent->children;
+
+	while (*at && *at != x)
+		at = &(*at)->child_next;
+	if (*at)
+		*at = x->child_next;
+	x->child_next = NULL;
+	exchange__put(x);
+}
+
+static void set_parent(struct exchange *x, struct exchange *parent, enum match_evidence e, enum edge edge)
+{
+	if (!allowed(x, e)) {
+		parent__refuse(x, "evidence switched off");
+		return;
+	}
+	exchange__put(x->parent);
+	x->parent = exchange__get(parent);
+	x->evidence = e;
+	x->edge = edge;
+	if (x->span)
+		x->span->orphan = NULL;
+	if (edge != EDGE_FINAL) {
+		x->child_next = parent->children;
+		parent->children = exchange__get(x);
+	}
+}
+
+/* The one request whose bytes a read brought; *ret_many if there were several. */
+static struct exchange *read_by(struct match_conn *mc, const struct ws_token *t, bool *ret_many)
+{
+	struct exchange *found = NULL;
+
+	*ret_many = false;
+	for (struct exchange *x = mc->open; x; x = x->next) {
+		if (x->pos >= t->pos + t->len || (x->end_pos && x->end_pos <= t->pos))
+			continue;
+		if (found)
+			*ret_many = true;
+		found = x;
+	}
+	return found;
+}
+
+/* A response read on a client connection carries on the exchange that it answers. */
+static struct exchange *continued(struct match_conn *mc, const struct ws_token *t)
+{
+	struct exchange *x = mc->open;
+
+	if (x && x->answered && x->resp_pos < t->pos + t->len)
+		return x;
+	x = mc->done;
+	if (x && x->resp_pos < t->pos + t->len && x->resp_end > t->pos)
+		return x;
+	return NULL;
+}
+
+static void by_callback(struct match *m, struct exchange *x, const struct ws_token *t)
+{
+	enum match_evidence e = t->kind == WS_TOK_DIAL ? EVIDENCE_DIAL : EVIDENCE_CALLBACK;
+	struct stream_conn *sc = stream__find(m->opts.stream(m->opts.ctx), t->sock);
+	struct exchange *s;
+	bool many = false;
+
+	if (!sc || !sc->match) {
+		parent__refuse(x, "the request's connection is gone");
+		return;
+	}
+	if (sc->info.role == WS_ROLE_SERVER) {
+		s = read_by(sc->match, t, &many);
+	} else {
+		s = continued(sc->match, t);
+		/*
+		 * A request that waited for this very connection is started by the response that frees it, in a callback
+		 * that belongs to somebody else. With one request alive there is nobody else.
+		 */
+		if (s && sc->match == x->conn && s->parent && s->parent->proc && s->parent->proc->n_live > 1) {
+			parent__refuse(x, "pool-saturated");
+			return;
+		}
+		s = s ? s->parent : NULL;
+		if (s && !s->server)
+			s = NULL;
+	}
+	if (many)
+		parent__refuse(x, "several requests in one read");
+	else if (!s || !s->open || s->tgid != x->tgid)
+		parent__refuse(x, "its request was over");
+	else
+		set_parent(x, s, e, EDGE_FINAL);
+}
+
+static void by_thread(struct match *m, struct exchange *x, const struct ws_token *t)
+{
+	struct stream_conn *sc = stream__find(m->opts.stream(m->opts.ctx), t->sock);
+	bool many = false, inherited = t->kind == WS_TOK_PROVISIONAL;
+	struct exchange *s = sc && sc->match ? read_by(sc->match, t, &many) : NULL;
+
+	if (many) {
+		parent__refuse(x, "several requests in one read");
+		return;
+	}
+	if (!s || !s->open || s->tgid != x->tgid) {
+		parent__refuse(x, NULL); /* the thread's last request was over: work of its own */
+		return;
+	}
+	if (s->thread && s->thread->n_live > 1) {
+		parent__refuse(x, "two requests were live on this thread");
+		return;
+	}
+	set_parent(x, s, inherited ? EVIDENCE_INHERITED : EVIDENCE_THREAD,
+		   inherited ? EDGE_PROVISIONAL : EDGE_UNCONFIRMED);
+}
+
+static void by_single(struct match *m, struct exchange *x, const struct ws_token *t)
+{
+	struct proc *p = proc__find(m, x->tgid, false);
+	struct exchange *s = p ? p->live : NULL;
+
+	if (!p || !p->n_live) {
+		if (p && p->served && m->now >= p->zombie_until)
+			p->autonomous = true;
+		x->edge = EDGE_NONE;
+		return;
+	}
+	if (p->n_live > 1)
+		parent__refuse(x, "several requests were live in this event loop");
+	else if (m->now < p->zombie_until)
+		parent__refuse(x, "an abandoned request may still be running");
+	else if (p->autonomous)
+		parent__refuse(x, "the process also calls out by itself");
+	else if (s->tid != x->tid || !s->nonblock)
+		parent__refuse(x, "another thread than the one that read the request");
+	else
+		set_parent(x, s, EVIDENCE_SINGLE, EDGE_FINAL);
+}
+
+void parent__find(struct match *m, struct exchange *x, const struct ws_token *t)
+{
+	if (t && t->sock && (t->kind == WS_TOK_CALLBACK || t->kind == WS_TOK_DIAL))
+		by_callback(m, x, t);
+	else if (t && t->sock && !(t->flags & WS_TOKEN_NONBLOCK) &&
+		 (t->kind == WS_TOK_THREAD || t->kind == WS_TOK_PROVISIONAL))
+		by_thread(m, x, t);
+	else
+		by_single(m, x, t);
+}
+
+/* A live request of this process that came with the very context that x carries. */
+static struct exchange *received_with(struct proc *p, const struct exchange *x)
+{
+	struct exchange *found = NULL;
+
+	for (struct exchange *s = p ? p->live : NULL; s; s = s->live_next) {
+		if (!s->has_ctx || memcmp(s->ctx_span, x->ctx_span, 8) || memcmp(s->ctx_trace, x->ctx_trace, 16))
+			continue;
+		if (found)
+			return NULL; /* a retry, or a caller that reuses its ids: proves nothing */
+		found = s;
+	}
+	return found;
+}
+
+void parent__on_context(struct match *m, struct exchange *x)
+{
+	struct exchange *s = received_with(proc__find(m, x->tgid, false), x);
+
+	if (x->edge == EDGE_UNCONFIRMED || x->edge == EDGE_PROVISIONAL)
+		unlink_child(x->parent, x);
+	if (s) {
+		set_parent(x, s, EVIDENCE_HEADER, EDGE_FINAL);
+		return;
+	}
+	if (x->parent && x->parent->has_ctx && !memcmp(x->parent->ctx_span, x->ctx_span, 8))
+		return; /* forwarded; what proved the parent stays its evidence */
+	/* Written by an SDK in this process: its span is the parent (identity.c takes the context). */
+	parent__refuse(x, NULL);
+}
+
+void parent__on_response(struct exchange *server, uint32_t tid)
+{
+	struct exchange **at = &server->children, *x;
+
+	while ((x = *at)) {
+		if (x->edge != EDGE_UNCONFIRMED) {
+			at = &x->child_next;
+			continue;
+		}
+		*at = x->child_next;
+		x->child_next = NULL;
+		if (tid == server->tid)
+			x->edge = EDGE_FINAL;
+		else
+			parent__refuse(x, "its request was answered by another thread");
+		exchange__put(x);
+	}
+}
+
+void parent__on_end(struct exchange *server, bool aborted)
+{
+	struct exchange *x;
+
+	if (aborted)
+		parent__on_response(server, server->tid);
+	while ((x = server->children)) {
+		server->children = x->child_next;
+		x->child_next = NULL;
+		parent__refuse(x, "its thread outlived the request");
+		exchange__put(x);
+	}
+	if (aborted && server->proc)
+		server->proc->zombie_until = server->m->now + ZOMBIE_NS;
+}
+
+void parent__on_thread_exit(struct match *m, uint32_t tid)
+{
+	struct proc *p, *tmp;
+
+	HASH_ITER(hh, m->procs, p, tmp) {
+		for (struct exchange *s = p->live; s; s = s->live_next) {
+			struct exchange **at = &s->children, *x;
+
+			while ((x = *at)) {
+				if (x->edge != EDGE_PROVISIONAL || x->tid != tid) {
+					at = &x->child_next;
+					continue;
+				}
+				*at = x->child_next;
+				x->child_next = NULL;
+				x->edge = EDGE_FINAL;
+				exchange__put(x);
+			}
+		}
+	}
+}

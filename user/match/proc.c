@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Processes and threads, as far as causality needs them: which requests live where. */
+#include "user/match/exchange.h"
+
+struct proc *proc__find(struct match *m, uint32_t tgid, bool create)
+{
+	struct proc *p;
+
+	HASH_FIND(hh, m->procs, &tgid, sizeof(tgid), p);
+	if (p || !create)
+		return p;
+	p = mem__zalloc(sizeof(*p));
+	if (!p)
+		return NULL;
+	p->tgid = tgid;
+	HASH_ADD(hh, m->procs, tgid, sizeof(p->tgid), p);
+	if (!p->hh.tbl) {
+		mem__free(p);
+		return NULL;
+	}
+	return p;
+}
+
+struct thread *thread__find(struct match *m, uint32_t tid, bool create)
+{
+	struct thread *t;
+
+	HASH_FIND(hh, m->threads, &tid, sizeof(tid), t);
+	if (t || !create)
+		return t;
+	t = mem__zalloc(sizeof(*t));
+	if (!t)
+		return NULL;
+	t->tid = tid;
+	HASH_ADD(hh, m->threads, tid, sizeof(t->tid), t);
+	if (!t->hh.tbl) {
+		mem__free(t);
+		return NULL;
+	}
+	return t;
+}
+
+void live__add(struct exchange *x)
+{
+	struct proc *p = proc__find(x->m, x->tgid, true);
+	struct thread *t = x->tid ? thread__find(x->m, x->tid, true) : NULL;
+
+	if (p) {
+		x->proc = p;
+		p->served = true;
+		p->n_live++;
+		x->live_next = p->live;
+		x->live_prev = NULL;
+		if (p->live)
+			p->live->live_prev = x;
+		p->live = x;
+	}
+	if (t) {
+		x->thread = t;
+		t->n_live++;
+	}
+}
+
+void live__remove(struct exchange *x)
+{
+	struct proc *p = x->proc;
+	struct thread *t = x->thread;
+
+	if (p) {
+		if (x->live_prev)
+			x->live_prev->live_next = x->live_next;
+		else
+			p->live = x->live_next;
+		if (x->live_next)
+			x->live_next->live_prev = x->live_prev;
+		x->live_prev = x->live_next = NULL;
+		p->n_live--;
+		x->proc = NULL;
+	}
+	if (t && --t->n_live == 0) {
+		/* Thread-per-request servers make a thread per connection: nothing is kept of idle ones. */
+		HASH_DEL(x->m->threads, t);
+		mem__free(t);
+	}
+	x->thread = NULL;
+}
+
+void procs__free(struct match *m)
+{
+	struct client_end *e, *te;
+	struct thread *t, *tt;
+	struct proc *p, *tp;
+
+	HASH_ITER(hh, m->procs, p, tp) {
+		HASH_DEL(m->procs, p);
+		mem__free(p);
+	}
+	HASH_ITER(hh, m->threads, t, tt) {
+		HASH_DEL(m->threads, t);
+		mem__free(t);
+	}
+	HASH_ITER(hh, m->ends, e, te) {
+		HASH_DEL(m->ends, e);
+		mem__free(e);
+	}
+}
