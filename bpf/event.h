@@ -189,6 +189,15 @@ struct ws_ev_lost {
 
 /* ---- user -> kernel ------------------------------------------------------------------------ */
 
+/* Knobs of the kernel programs, frozen before load. */
+struct ws_config {
+	__u32 capture;	  /* bytes of one transfer copied at the most, <= WS_CAPTURE_MAX */
+	__u32 wake_bytes; /* unread bytes in the ring at which the consumer is woken */
+	__u32 sk_storage; /* socket state in sk_storage (tracing programs), else in a hash */
+	__u32 trace_all;  /* no selection: every process but the excluded ones */
+	__u64 kaddr_secret; /* mixed into kernel addresses before they leave the kernel */
+};
+
 /*
  * What to capture of one connection. A direct-mapped table: slot = sock % WS_CTL_SLOTS, valid only if
  * `sock` matches. Losing a slot to another connection costs work, never correctness: the kernel then

@@ -10,16 +10,7 @@
 
 #include "event.h"
 
-/* Knobs, frozen before load: the verifier drops what they switch off. */
-struct ws_config {
-	__u32 self_tgid;     /* wirespan's own process: never traced */
-	__u32 capture;	     /* bytes of one transfer copied at the most, <= WS_CAPTURE_MAX */
-	__u32 wake_bytes;    /* unread bytes in the ring at which the consumer is woken */
-	__u32 sk_storage;    /* socket state in sk_storage (tracing programs), else in a hash */
-	__u32 trace_all;     /* no selection: every process but the excluded ones */
-	__u32 pad;
-	__u64 kaddr_secret;  /* mixed into kernel addresses before they leave the kernel */
-};
+/* Frozen before load: the verifier drops what the knobs switch off. */
 extern const volatile struct ws_config cfg;
 
 /* Written by user space while running. */

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernel side: chooses the attach plan, loads, attaches, and gives access to ring, tables and books. */
+#ifndef WS_LOADER_H
+#define WS_LOADER_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "bpf/event.h"
+#include "user/loader/feature.h"
+#include "user/model/stats.h"
+
+struct loader_opts {
+	const char *attach;	  /* "auto" or a plan's name */
+	uint32_t capture;	  /* bytes of one transfer */
+	uint64_t ring_size;	  /* bytes, a power of two times the page size */
+	uint32_t max_connections; /* socket states (hash; sk_storage needs no bound) */
+	bool trace_all;		  /* no selection is given */
+};
+
+struct loader;
+
+/*
+ * Loads and attaches. NULL with errno, said in one line: EPERM and the like for what the machine
+ * refuses (exit code 3), EINVAL for a plan that does not exist (exit code 2).
+ */
+struct loader *loader__open(const struct loader_opts *o, const struct features *f);
+void loader__close(struct loader *l); /* NULL ok; detaches */
+enum plan loader__plan(const struct loader *l);
+
+/* Pipeline thread: waits at most timeout_ms, passes every record in the ring to `fn`. Returns their number. */
+int loader__poll(struct loader *l, int timeout_ms);
+void loader__on_record(struct loader *l, void (*fn)(void *ctx, const void *rec, size_t len), void *ctx);
+/* Reports sockets that exist already, through the same callback. Call once, after the hooks are live. */
+int loader__existing_sockets(struct loader *l);
+
+/* Control thread. flags: WS_PROC_*. */
+int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags);
+/* Turns of event loops are hooked only while a process on the tested list runs. */
+int loader__loop_hooks(struct loader *l, bool on);
+
+/* Pipeline thread: what to capture of a connection. */
+void loader__control(struct loader *l, const struct ws_ctl *c);
+
+/* Any thread: the kernel's books into `st` (row KERNEL and the kernel_* counters). */
+void loader__stats(struct loader *l, struct stats *st);
+
+#endif
