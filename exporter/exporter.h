@@ -60,6 +60,10 @@ struct exporter_ops {
 	void (*close)(void *st);		      /* flushes; NULL ok */
 };
 
+#define EXPORTER(x) extern const struct exporter_ops exporter_##x;
+#include "exporter/exporter_list.h"
+#undef EXPORTER
+
 /* Starts the exporter thread that drains `q`. NULL with errno, logged. */
 struct exporter *exporter__start(const struct exporter_opts *o, struct batch_queue *q);
 /*

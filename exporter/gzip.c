@@ -55,7 +55,7 @@ int gzip__pack(struct gzip *g, struct str in, struct str *ret)
 	size_t bound;
 
 	deflateReset(&g->z);
-	bound = deflateBound(&g->z, in.len);
+	bound = GZIP_HEADROOM + deflateBound(&g->z, in.len);
 	if (bound > g->cap) {
 		unsigned char *buf = mem__alloc(bound);
 
@@ -67,10 +67,10 @@ int gzip__pack(struct gzip *g, struct str in, struct str *ret)
 	}
 	g->z.next_in = (unsigned char *)in.p;
 	g->z.avail_in = (uInt)in.len; /* requests end at 64 MiB */
-	g->z.next_out = g->buf;
-	g->z.avail_out = (uInt)g->cap;
+	g->z.next_out = g->buf + GZIP_HEADROOM;
+	g->z.avail_out = (uInt)(g->cap - GZIP_HEADROOM);
 	if (deflate(&g->z, Z_FINISH) != Z_STREAM_END)
 		return -ENOMEM;
-	*ret = (struct str){ (const char *)g->buf, g->cap - g->z.avail_out };
+	*ret = (struct str){ (const char *)g->buf + GZIP_HEADROOM, g->z.total_out };
 	return 0;
 }

@@ -289,6 +289,7 @@ int otlp_encoder__encode(struct otlp_encoder *e, const struct batch *b, struct s
 		put_group(e, &e->groups, &e->groups.groups[i]);
 	if (!e->err && mark(e) > OTLP_MAX_REQUEST)
 		e->err = -E2BIG;
+	have_room(e, OTLP_HEADROOM);
 	if (e->err)
 		return e->err;
 	*ret = (struct str){ (const char *)e->buf + e->at, mark(e) };

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define SEC_NS 1000000000ull
+#define SEC_NS UINT64_C(1000000000)
 #define DEFAULT_INITIAL_NS SEC_NS
 #define DEFAULT_MAX_NS (30 * SEC_NS)
 /* A collector may ask for more, but a typing error of its operator must not silence a node for a day. */
