@@ -30,11 +30,13 @@ struct proc_lookup_opts {
 };
 
 struct proc_lookup;
+/* NULL with errno ENOMEM, or EINVAL: resource_attributes cannot be decoded. */
 struct proc_lookup *proc_lookup__new(const struct proc_lookup_opts *o);
 void proc_lookup__free(struct proc_lookup *l);
 /*
  * Appends one WS_EV_PROCINFO record for the process to `out`. `args` is what the exec event carried
- * (NUL-separated; may be empty), used where /proc has nothing any more. -ESRCH: nothing is known.
+ * (NUL-separated; may be empty), used where /proc has nothing any more. -ESRCH: nothing is known. The record's time
+ * is from before the first read: it describes no earlier program of that process.
  */
 int proc_lookup__describe(struct proc_lookup *l, uint32_t tgid, uint64_t start_ns, struct str comm, struct str args,
 			  struct dynbuf *out);
@@ -66,8 +68,12 @@ struct enrich_opts {
 };
 
 struct enrich;
+/* NULL with errno ENOMEM, or EINVAL: a route pattern is wrong. */
 struct enrich *enrich__new(const struct enrich_opts *o);
 void enrich__free(struct enrich *e); /* passes on or drops (counted) what still waits */
+/* CLOCK_REALTIME - CLOCK_MONOTONIC: lets a span that comes late find the process that had its pid at that time. */
+void enrich__clock(struct enrich *e, int64_t wall_offset);
+/* Both take a whole record, ev.len bytes, and look at no more of it. What is malformed changes nothing. */
 void enrich__proc_event(struct enrich *e, const struct ws_ev_proc *ev);
 void enrich__procinfo(struct enrich *e, const struct ws_ev_procinfo *ev);
 void enrich__push(struct enrich *e, struct span *s, uint64_t now_ns);
@@ -82,6 +88,10 @@ struct route_opts {
 	uint32_t fanout;      /* distinct children after which a segment becomes {id}; 0: default */
 };
 struct route_table; /* one per service */
+/*
+ * Patterns: segments are literal, hold one {name} (maybe with text around it), or are, at the end, {*} for the rest.
+ * The first that fits wins and is the template. NULL with errno EINVAL (a pattern is wrong) or ENOMEM.
+ */
 struct route_table *route_table__new(const struct route_opts *o);
 void route_table__free(struct route_table *t);
 /* Template for a raw path (query already cut off), written to buf; returns its length, 0: none. *ret_inferred: not from a pattern. */

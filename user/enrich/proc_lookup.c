@@ -510,9 +510,9 @@ static void find_attributes(struct proc_lookup *l)
 	set_own(l, &id);
 }
 
-static int append_record(struct proc_lookup *l, uint64_t start_ns, struct dynbuf *out)
+static int append_record(struct proc_lookup *l, uint64_t ts, uint64_t start_ns, struct dynbuf *out)
 {
-	struct ws_ev_procinfo head = { .ev = { .type = WS_EV_PROCINFO, .ts = clock__mono_ns() },
+	struct ws_ev_procinfo head = { .ev = { .type = WS_EV_PROCINFO, .ts = ts },
 				       .tgid = l->raw.tgid,
 				       .start_ns = start_ns ? start_ns : l->raw.start_ticks * PROC_TICK_NS };
 	size_t before = out->len;
@@ -533,6 +533,7 @@ static int append_record(struct proc_lookup *l, uint64_t start_ns, struct dynbuf
 int proc_lookup__describe(struct proc_lookup *l, uint32_t tgid, uint64_t start_ns, struct str comm, struct str args,
 			  struct dynbuf *out)
 {
+	uint64_t ts = clock__mono_ns();
 	int err = read_process(l, tgid, start_ns, comm, args);
 
 	if (err)
@@ -544,7 +545,7 @@ int proc_lookup__describe(struct proc_lookup *l, uint32_t tgid, uint64_t start_n
 		fill_from_event(l, comm, args);
 		find_attributes(l);
 	}
-	err = l->err ? l->err : append_record(l, start_ns, out);
+	err = l->err ? l->err : append_record(l, ts, start_ns, out);
 	arena__free(&l->mem);
 	return err;
 }
