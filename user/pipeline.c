@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/pipeline.h"
+
+#include <errno.h>
+
+#include "user/base/mem.h"
+#include "user/enrich/enrich.h"
+#include "user/match/match.h"
+#include "user/sample/sample.h"
+#include "user/stream/stream.h"
+
+struct pipeline {
+	struct pipeline_hooks hooks;
+	struct stream *stream;
+	struct match *match;
+	struct enrich *enrich;
+	struct sample_next to_batch;
+	struct batch_queue *q;
+	uint64_t now;
+};
+
+/* ---- edges between the stages ---------------------------------------------------------------------- */
+
+static void batch_push(void *ctx, struct span *s, uint64_t now)
+{
+	batch_queue__push(((struct pipeline *)ctx)->q, s, now);
+}
+
+static void sample_push(void *ctx, struct span *s, uint64_t now)
+{
+	sample__push(&((struct pipeline *)ctx)->to_batch, s, now);
+}
+
+static void enrich_push(void *ctx, struct span *s, uint64_t now)
+{
+	enrich__push(((struct pipeline *)ctx)->enrich, s, now);
+}
+
+static struct stream *stream_of(void *ctx)
+{
+	return ((struct pipeline *)ctx)->stream;
+}
+
+static void telemetry_receiver(void *ctx, uint32_t tgid)
+{
+	struct pipeline *p = ctx;
+
+	if (p->hooks.telemetry_receiver)
+		p->hooks.telemetry_receiver(p->hooks.ctx, tgid);
+}
+
+static void on_msg(void *ctx, struct stream_conn *c, const struct msg *m, const struct transfer *t)
+{
+	match__msg(((struct pipeline *)ctx)->match, c, m, t);
+}
+
+static void on_conn_new(void *ctx, struct stream_conn *c, uint64_t ts)
+{
+	struct pipeline *p = ctx;
+
+	match__conn_new(p->match, c, ts);
+	if (c->info.role == WS_ROLE_CLIENT && p->hooks.dialled)
+		p->hooks.dialled(p->hooks.ctx, c->info.tgid);
+}
+
+static void on_conn_gone(void *ctx, struct stream_conn *c, uint64_t ts)
+{
+	match__conn_gone(((struct pipeline *)ctx)->match, c, ts);
+}
+
+static void on_ingress(void *ctx, struct stream_conn *c, const struct ws_ev_data *ev)
+{
+	match__ingress(((struct pipeline *)ctx)->match, c, ev);
+}
+
+static void on_connect_failed(void *ctx, struct stream_conn *c, int err, const struct ws_token *token, uint32_t tid,
+			      uint64_t start_ts, uint64_t ts)
+{
+	match__connect_failed(((struct pipeline *)ctx)->match, c, err, token, tid, start_ts, ts);
+}
+
+static void on_proc(void *ctx, const struct ws_ev_proc *ev)
+{
+	struct pipeline *p = ctx;
+
+	match__proc(p->match, ev);
+	enrich__proc_event(p->enrich, ev);
+	if (p->hooks.proc)
+		p->hooks.proc(p->hooks.ctx, ev);
+}
+
+static void on_listening(void *ctx, uint32_t tgid, uint32_t netns, uint16_t port, bool on)
+{
+	struct pipeline *p = ctx;
+
+	if (p->hooks.listening)
+		p->hooks.listening(p->hooks.ctx, tgid, netns, port, on);
+}
+
+static void on_control(void *ctx, uint64_t sock, const struct ws_ctl *c)
+{
+	struct pipeline *p = ctx;
+
+	if (p->hooks.control)
+		p->hooks.control(p->hooks.ctx, sock, c);
+}
+
+/* ---- events ------------------------------------------------------------------------------------------ */
+
+static void tick(struct pipeline *p)
+{
+	stream__tick(p->stream, p->now);
+	match__tick(p->match, p->now);
+	enrich__tick(p->enrich, p->now);
+	batch_queue__tick(p->q, p->now);
+}
+
+void pipeline__event(void *ctx, const struct ws_ev *ev)
+{
+	struct pipeline *p = ctx;
+
+	if (ev->ts > p->now)
+		p->now = ev->ts;
+	switch (ev->type) {
+	case WS_EV_TICK:
+		tick(p);
+		break;
+	case WS_EV_CLOCK:
+		match__clock(p->match, ((const struct ws_ev_clock *)ev)->wall_offset);
+		break;
+	case WS_EV_PROCINFO:
+		enrich__procinfo(p->enrich, (const struct ws_ev_procinfo *)ev);
+		break;
+	case WS_EV_LOST:
+		break; /* counted by the source */
+	default:
+		stream__push(p->stream, ev);
+	}
+}
+
+void pipeline__finish(struct pipeline *p)
+{
+	stream__free(p->stream, p->now);
+	p->stream = NULL;
+	match__flush(p->match, p->now);
+	enrich__flush(p->enrich, p->now);
+	batch_queue__tick(p->q, p->now);
+}
+
+/* ---- life -------------------------------------------------------------------------------------------- */
+
+static bool make_match(struct pipeline *p, const struct opts *o, const struct siphash_key *key)
+{
+	struct match_opts mo = {
+		.key = *key,
+		.max_requests = o->max_requests,
+		.trace_telemetry = !o->default_excludes,
+		.stream = stream_of,
+		.telemetry_receiver = o->default_excludes ? telemetry_receiver : NULL,
+		.next = enrich_push,
+		.ctx = p,
+	};
+
+	if (match__evidence_mask(o->evidence_off, &mo.evidence_off))
+		return false;
+	p->match = match__new(&mo);
+	return p->match != NULL;
+}
+
+static bool make_enrich(struct pipeline *p, const struct opts *o)
+{
+	struct enrich_opts eo = {
+		.routes = strcmp(o->routes, "off") != 0,
+		.route_patterns = o->route_patterns,
+		.exclude_paths = o->exclude_path,
+		.want = p->hooks.want,
+		.selected = p->hooks.selected,
+		.ctx = p->hooks.ctx,
+		.next = sample_push,
+		.next_ctx = p,
+	};
+
+	p->enrich = enrich__new(&eo);
+	return p->enrich != NULL;
+}
+
+static bool make_stream(struct pipeline *p, const struct opts *o)
+{
+	struct stream_opts so = { .max_connections = o->max_connections };
+	struct stream_next next = {
+		.msg = on_msg,
+		.conn_new = on_conn_new,
+		.conn_gone = on_conn_gone,
+		.ingress = on_ingress,
+		.connect_failed = on_connect_failed,
+		.proc = on_proc,
+		.listening = on_listening,
+		.control = p->hooks.control ? on_control : NULL,
+		.ctx = p,
+	};
+
+	p->stream = stream__new(&so, &next);
+	return p->stream != NULL;
+}
+
+struct pipeline *pipeline__new(const struct opts *o, const struct siphash_key *key, const struct pipeline_hooks *hooks,
+			       struct batch_queue *q)
+{
+	struct pipeline *p = mem__zalloc(sizeof(*p));
+
+	if (!p)
+		return NULL;
+	p->hooks = *hooks;
+	p->q = q;
+	p->to_batch = (struct sample_next){ batch_push, p };
+	if (!make_match(p, o, key) || !make_enrich(p, o) || !make_stream(p, o)) {
+		pipeline__free(p);
+		errno = ENOMEM;
+		return NULL;
+	}
+	return p;
+}
+
+void pipeline__free(struct pipeline *p)
+{
+	if (!p)
+		return;
+	stream__free(p->stream, p->now);
+	match__free(p->match);
+	enrich__free(p->enrich);
+	mem__free(p);
+}
