@@ -16,4 +16,9 @@ unit: $(UNIT_BINS)
 	$(Q)fail=0; for t in $^; do $$t >$$t.log 2>&1 || { fail=1; echo "FAILED $$t"; cat $$t.log; }; \
 		grep -hE '^\[  (PASSED|FAILED)  \]' $$t.log | head -1; done; exit $$fail
 
+.PHONY: lint
+## make lint         licence lines, lengths, banned functions, include direction, scripts that parse
+lint:
+	$(Q)fail=0; for t in $(sort $(wildcard tests/lint/*.sh)); do $$t || { fail=1; echo "FAILED $$t"; }; done; exit $$fail
+
 include tests/e2e.mk
