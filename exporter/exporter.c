@@ -285,10 +285,8 @@ struct exporter *exporter__start(const struct exporter_opts *o, struct batch_que
 	const struct exporter_ops *ops = NULL;
 	int err = -ENOMEM;
 
-	if (!e) {
-		log_error("exporter: out of memory");
+	if (!e)
 		goto err;
-	}
 	init_locks(e);
 	e->queue = q;
 	e->gone = o->gone;
@@ -313,6 +311,8 @@ struct exporter *exporter__start(const struct exporter_opts *o, struct batch_que
 	return e;
 
 err:
+	if (err == -ENOMEM)
+		log_error("exporter \"%s\": out of memory", o->kind);
 	if (e)
 		free_exporter(e);
 	errno = -err;

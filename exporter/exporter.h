@@ -41,7 +41,7 @@ enum export_result {
 
 struct exporter_ops {
 	const char *name;
-	int (*open)(const struct exporter_opts *o, void **ret_state); /* -errno, logged */
+	int (*open)(const struct exporter_opts *o, void **ret_state); /* -errno, logged unless -ENOMEM */
 	/*
 	 * Tries once. `b` stays the caller's. On EXPORT_OK *ret_rejected (<= b->n) says how many spans the
 	 * sink refused. On EXPORT_RETRY *ret_wait_ns is what the sink asked for (Retry-After), else 0.

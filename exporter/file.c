@@ -66,10 +66,8 @@ static int file_open(const struct exporter_opts *o, void **ret_state)
 	struct stat st;
 	int err;
 
-	if (!f) {
-		log_error("JSON output: out of memory");
+	if (!f)
 		return -ENOMEM;
-	}
 	f->fd = -1;
 	dynbuf__init(&f->line, MAX_LINE);
 	f->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -136,7 +134,7 @@ static int write_line(struct file_sink *f)
 		f->torn = false;
 		err = write_all(f, f->line.data, f->line.len);
 	}
-	if (err && (start < 0 || ftruncate(f->fd, start) != 0))
+	if (err && (start < 0 || ftruncate(f->fd, start) != 0 || lseek(f->fd, start, SEEK_SET) < 0))
 		f->torn = true;
 	return err;
 }

@@ -330,8 +330,6 @@ struct http_client *http_client__new(const struct http_client_opts *o)
 	return c;
 
 err:
-	if (err == -ENOMEM)
-		log_error("OTLP exporter: out of memory");
 	http_client__free(c);
 	errno = -err;
 	return NULL;

@@ -31,7 +31,7 @@ struct http_response {
 
 struct http_client;
 
-/* NULL with errno (EINVAL, EACCES, ENOENT, ENOMEM), logged. */
+/* NULL with errno (EINVAL, EACCES, ENOENT; logged. ENOMEM). */
 struct http_client *http_client__new(const struct http_client_opts *o);
 void http_client__free(struct http_client *c); /* NULL ok */
 /* "http://collector:4318", without credentials and path. */

@@ -48,7 +48,6 @@ int otlp_sink__open(struct otlp_sink *s, const struct exporter_opts *o, const st
 	return 0;
 
 err:
-	log_error("OTLP exporter: out of memory");
 	otlp_sink__close(s);
 	return err;
 }

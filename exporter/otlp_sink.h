@@ -15,7 +15,7 @@ struct otlp_sink {
 	char why[640];
 };
 
-/* -errno, logged; then nothing is to be closed. */
+/* -errno, logged unless -ENOMEM; then nothing is to be closed. */
 int otlp_sink__open(struct otlp_sink *s, const struct exporter_opts *o, const struct http_client_opts *http);
 void otlp_sink__close(struct otlp_sink *s);
 /* The request's bytes, compressed if asked for, with OTLP_HEADROOM in front. EXPORT_OK, _TOO_LARGE or _NO_MEMORY. */
