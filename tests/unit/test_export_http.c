@@ -284,16 +284,23 @@ static void set_endpoint(uint16_t port)
 	rig.opts.endpoint = rig.endpoint;
 }
 
-static void start(const struct step *steps, size_t n, uint32_t max_batch)
+/* `spans` wait in the queue before the exporter starts, so that what it says of them is the same each time. */
+static void start_exporter(uint32_t max_batch, uint32_t spans)
 {
 	struct batch_opts bo = { .max_queue_spans = 100, .max_batch = max_batch, .schedule_delay_ns = SEC };
 
-	server_start(&rig.server, steps, n, 0);
-	set_endpoint(rig.server.port);
 	rig.queue = batch_queue__new(&bo);
+	push_spans(spans);
 	capture_log();
 	rig.exporter = exporter__start(&rig.opts, rig.queue);
 	assert_non_null(rig.exporter);
+}
+
+static void start(const struct step *steps, size_t n, uint32_t max_batch, uint32_t spans)
+{
+	server_start(&rig.server, steps, n, 0);
+	set_endpoint(rig.server.port);
+	start_exporter(max_batch, spans);
 }
 
 /* Flushes, stops, and checks what is always true. */
@@ -351,8 +358,7 @@ static void acknowledged(void **state)
 	static const struct step steps[] = { { .answer = OK } };
 
 	rig.opts.headers = "authorization=Bearer%20a%2Cb, x-tenant = 7 ,x-empty=";
-	start(steps, N(steps), 3);
-	push_spans(7);
+	start(steps, N(steps), 3, 7);
 	finish(5 * SEC);
 	assert_int_equal(row()->in, 7);
 	assert_int_equal(row()->out, 7);
@@ -375,8 +381,7 @@ static void compressed(void **state)
 	static const struct step steps[] = { { .answer = OK } };
 
 	rig.opts.gzip = true;
-	start(steps, N(steps), 50);
-	push_spans(90); /* two requests: the compressor is used again */
+	start(steps, N(steps), 50, 90);
 	finish(5 * SEC);
 	assert_int_equal(row()->out, 90);
 	assert_non_null(strstr(rig.server.head, "Content-Encoding: gzip\r\n"));
@@ -388,8 +393,7 @@ static void partial_success(void **state)
 		{ .answer = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 9\r\n\r\n" PARTIAL_3_BAD }
 	};
 
-	start(steps, N(steps), 10);
-	push_spans(10);
+	start(steps, N(steps), 10, 10);
 	finish(5 * SEC);
 	assert_int_equal(rig.server.requests, 1);
 	assert_int_equal(row()->out, 7);
@@ -403,8 +407,7 @@ static void partial_success_of_more_than_sent(void **state)
 		{ .answer = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 9\r\n\r\n" PARTIAL_3_BAD }
 	};
 
-	start(steps, N(steps), 2);
-	push_spans(2);
+	start(steps, N(steps), 2, 2);
 	finish(5 * SEC);
 	assert_int_equal(row()->out, 0);
 	assert_int_equal(row()->dropped[DROP_REJECTED], 2);
@@ -433,8 +436,7 @@ static void refused_for_good(void **state)
 		struct step steps[] = { { .answer = v[i].answer, .refuses = true } };
 
 		set_up(state);
-		start(steps, N(steps), 2);
-		push_spans(2);
+		start(steps, N(steps), 2, 2);
 		finish(5 * SEC);
 		assert_int_equal(rig.server.requests, 1);
 		assert_int_equal(row()->dropped[DROP_REJECTED], 2);
@@ -453,8 +455,7 @@ static void retried_until_taken(void **state)
 		{ .answer = OK },
 	};
 
-	start(steps, N(steps), 4);
-	push_spans(8);
+	start(steps, N(steps), 4, 8);
 	finish(5 * SEC);
 	assert_int_equal(rig.server.requests, 6);
 	assert_int_equal(row()->out, 8);
@@ -472,8 +473,7 @@ static void retry_after_is_honoured(void **state)
 	};
 	uint64_t began = clock__mono_ns();
 
-	start(steps, N(steps), 1);
-	push_spans(1);
+	start(steps, N(steps), 1, 1);
 	finish(5 * SEC);
 	assert_true(clock__mono_ns() - began >= SEC);
 	assert_int_equal(row()->out, 1);
@@ -494,8 +494,7 @@ static void broken_answers(void **state)
 		struct step steps[] = { bad[i], { .answer = OK } };
 
 		set_up(state);
-		start(steps, N(steps), 3);
-		push_spans(3);
+		start(steps, N(steps), 3, 3);
 		finish(5 * SEC);
 		assert_true(rig.server.requests >= 2);
 		assert_int_equal(row()->out, 3);
@@ -520,8 +519,7 @@ static void broken_behind_the_status(void **state)
 
 	for (size_t i = 0; i < N(v); i++) {
 		set_up(state);
-		start(&v[i].step, 1, 3);
-		push_spans(3);
+		start(&v[i].step, 1, 3, 3);
 		finish(5 * SEC);
 		assert_int_equal(rig.server.requests, 1);
 		assert_int_equal(row()->out, 3);
@@ -534,8 +532,7 @@ static void slow_server_times_out(void **state)
 	static const struct step steps[] = { { .answer = NULL }, { .answer = OK } };
 
 	rig.opts.timeout_ns = 200 * MS;
-	start(steps, N(steps), 2);
-	push_spans(2);
+	start(steps, N(steps), 2, 2);
 	finish(5 * SEC);
 	assert_int_equal(rig.server.requests, 2);
 	assert_int_equal(row()->out, 2);
@@ -547,10 +544,11 @@ static void refused_connection_then_up(void **state)
 	static const struct step steps[] = { { .answer = OK } };
 	uint16_t port;
 
-	start(steps, N(steps), 2);
+	server_start(&rig.server, steps, N(steps), 0);
 	port = rig.server.port;
-	server_stop(&rig.server); /* before anything was sent: the port is closed now */
-	push_spans(4);
+	server_stop(&rig.server); /* nobody listens there now */
+	set_endpoint(port);
+	start_exporter(2, 4);
 	for (int i = 0; i < 1000 && __atomic_load_n(&stats.export_retries, __ATOMIC_RELAXED) < 3; i++)
 		usleep(5000);
 	server_start(&rig.server, steps, N(steps), port);
@@ -565,8 +563,7 @@ static void queue_fills_meanwhile(void **state)
 {
 	static const struct step steps[] = { { .answer = "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n", .refuses = true } };
 
-	start(steps, N(steps), 10);
-	push_spans(10); /* in hand */
+	start(steps, N(steps), 10, 10);
 	wait_requests(1);
 	push_spans(130); /* the queue holds 100 */
 	finish(200 * MS);
@@ -580,7 +577,6 @@ static void stop_interrupts(uint64_t limit_ns)
 {
 	uint64_t began;
 
-	push_spans(2);
 	wait_requests(1);
 	began = clock__mono_ns();
 	finish(limit_ns);
@@ -594,7 +590,7 @@ static void stop_during_back_off(void **state)
 		{ .answer = "HTTP/1.1 503 x\r\nRetry-After: 500\r\nContent-Length: 0\r\n\r\n", .refuses = true }
 	};
 
-	start(steps, N(steps), 2);
+	start(steps, N(steps), 2, 2);
 	stop_interrupts(100 * MS);
 	assert_non_null(strstr(rig.log, "next try in 5")); /* 500 s, and up to a tenth more */
 }
@@ -604,7 +600,7 @@ static void stop_during_transfer(void **state)
 	static const struct step steps[] = { { .answer = NULL } };
 
 	rig.opts.timeout_ns = 60 * SEC;
-	start(steps, N(steps), 2);
+	start(steps, N(steps), 2, 2);
 	stop_interrupts(100 * MS);
 }
 
@@ -613,7 +609,7 @@ static void stop_without_limit_left(void **state)
 	static const struct step steps[] = { { .answer = NULL } };
 
 	rig.opts.timeout_ns = 60 * SEC;
-	start(steps, N(steps), 2);
+	start(steps, N(steps), 2, 2);
 	stop_interrupts(0);
 }
 
