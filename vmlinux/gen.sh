@@ -22,7 +22,8 @@ die() {
 # Empty output with status 0 where nothing is configured.
 first_mirror() {
 	{
-		cat /etc/apt/sources.list.d/*.sources 2>/dev/null | sed -n 's/^URIs: *\([^ ]*debian\/\{0,1\}\)\( .*\)\{0,1\}$/\1/p'
+		cat /etc/apt/sources.list.d/*.sources 2>/dev/null |
+			sed -n 's/^URIs: *\([^ ]*debian\/\{0,1\}\)\( .*\)\{0,1\}$/\1/p'
 		cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
 			sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*debian\/\{0,1\}\) .*/\2/p'
 	} | head -n1
@@ -57,7 +58,8 @@ fetch_kernel() {
 	conf=$(make_apt_conf "$1")
 	meta=linux-image-cloud-$1
 	APT_CONFIG=$conf apt-get -qq update >&2
-	pkg=$(APT_CONFIG=$conf apt-cache depends "$meta" | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n1)
+	pkg=$(APT_CONFIG=$conf apt-cache depends "$meta" |
+		sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n1)
 	[ -n "$pkg" ] || die "$SUITE has no $meta"
 	if ! [ -d "$dir/$pkg" ]; then
 		(cd "$dir" && APT_CONFIG=$conf apt-get -qq download "$pkg" >&2)
