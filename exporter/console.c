@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -370,6 +371,15 @@ static void trace_unlink(struct console *c, struct trace *t)
 	c->free = t;
 }
 
+/* Terminals change their size. */
+static void follow_width(struct console *c)
+{
+	struct winsize w;
+
+	if (c->view.width && !ioctl(c->fd, TIOCGWINSZ, &w) && w.ws_col)
+		c->view.width = w.ws_col;
+}
+
 /* Prints a trace and forgets all of it but its id. */
 static void trace_finish(struct console *c, struct trace *t)
 {
@@ -379,6 +389,7 @@ static void trace_finish(struct console *c, struct trace *t)
 
 	c->broken = c->gone;
 	if (!c->broken) {
+		follow_width(c);
 		tree__print(&tree, &c->view, &c->scratch, &sink);
 		flush_out(c);
 	}
@@ -523,7 +534,7 @@ static enum export_result console__send(void *st, const struct batch *b, uint32_
 	*ret_rejected = 0;
 	*ret_wait_ns = 0;
 	if (c->gone)
-		return EXPORT_GONE;
+		return EXPORT_FAILED; /* who waits for it was told already, by write_failed() */
 	for (const struct span *s = b->spans; s; s = s->next) {
 		row = row_new(c, s);
 		if (!row) {

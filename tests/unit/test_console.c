@@ -545,7 +545,7 @@ static void test_broken_pipe(void **state)
 	assert_int_equal(stats.rows[ST_EXPORT].dropped[DROP_WRITE_FAILED], 16);
 	assert_int_equal(stats.rows[ST_EXPORT].out, 0);
 	say_chain(&r);
-	assert_int_equal(send_all(&r), EXPORT_GONE);
+	assert_int_equal(send_all(&r), EXPORT_FAILED);
 	assert_string_equal(exporter_console.why(r.st), "standard output: Broken pipe");
 	close(mem);
 	finish(&r);
