@@ -21,4 +21,28 @@ unit: $(UNIT_BINS)
 lint:
 	$(Q)fail=0; for t in $(sort $(wildcard tests/lint/*.sh)); do $$t || { fail=1; echo "FAILED $$t"; }; done; exit $$fail
 
+# Exporter without the rest: what these link needs neither programs nor a loader.
+EXPORT_OBJS = $(filter $(O)/obj/user/base/% $(O)/obj/user/model/% $(O)/obj/user/batch/% $(O)/obj/exporter/% \
+	$(O)/obj/pb/%,$(OBJS))
+
+$(O)/tests/tools/sink: tests/tools/sink.c
+	$(call msg,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) $< -o $@
+
+$(O)/tests/tools/export_load: tests/tools/export_load.c $$(EXPORT_OBJS)
+	$(call msg,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -I$(O)/pb $(BASE_CFLAGS) $(CFLAGS) $^ -o $@ $(LDLIBS)
+
+$(O)/tests/bench/bench_encode: tests/bench/bench_encode.c $$(EXPORT_OBJS)
+	$(call msg,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -I$(O)/pb $(BASE_CFLAGS) $(CFLAGS) $^ -o $@ $(LDLIBS)
+
+.PHONY: bench-encode
+## make bench-encode what a span costs to encode, against protobuf-c's way
+bench-encode: $(O)/tests/bench/bench_encode
+	$(Q)$<
+
 include tests/e2e.mk
