@@ -94,6 +94,13 @@ void opts__free(struct opts *o);
 void opts__print_help(FILE *out, bool all);
 void opts__print_completion(FILE *out, const char *shell); /* "bash", "zsh", "fish" */
 void opts__print_man(FILE *out);
+/*
+ * The options that change spans, as bytes for a recording, and back: a recorded value beats everything but a flag.
+ * -ENOMEM, -E2BIG; -EINVAL with a message on `err`.
+ */
+struct dynbuf;
+int opts__save_spans(const struct opts *o, struct dynbuf *out);
+int opts__load_spans(struct opts *o, const void *data, size_t len, FILE *err);
 void opts__print_values(const struct opts *o, FILE *out); /* check-config: value and origin of every option */
 
 #endif

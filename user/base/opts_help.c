@@ -27,10 +27,10 @@ static void format_flag(const struct opt_row *r, bool pad, char *buf, size_t siz
 {
 	char letter[8] = "";
 
-	if (pad)
-		strcpy(letter, "    ");
 	if (r->letter)
 		snprintf(letter, sizeof(letter), "-%c, ", r->letter);
+	else if (pad)
+		snprintf(letter, sizeof(letter), "    ");
 	snprintf(buf, size, "%s--%s%s%s%s", letter, is_negated(r) ? "no-" : "", r->name, r->arg ? " " : "",
 		 r->arg ? r->arg : "");
 }
@@ -178,6 +178,9 @@ static void format_origin(const struct opts *o, const struct opt_row *r, char *b
 		break;
 	case ORIGIN_ENV:
 		opt__env_name(r, buf, size);
+		break;
+	case ORIGIN_RECORDING:
+		snprintf(buf, size, "recording");
 		break;
 	case ORIGIN_FLAG:
 		snprintf(buf, size, "flag");

@@ -18,13 +18,14 @@ enum opt_type {
 	OPT_MODE,     /* octal file mode */
 };
 
-enum opt_origin { ORIGIN_DEFAULT, ORIGIN_OTEL, ORIGIN_FILE, ORIGIN_ENV, ORIGIN_FLAG };
+enum opt_origin { ORIGIN_DEFAULT, ORIGIN_OTEL, ORIGIN_FILE, ORIGIN_ENV, ORIGIN_RECORDING, ORIGIN_FLAG };
 
 /* opt_row.flags */
 #define OPT_SECRET 0x01	  /* the value is never shown */
 #define OPT_ENV_ONLY 0x02 /* no flag, no WIRESPAN_* variable, no key: OTEL_* only */
 #define OPT_NO_FILE 0x04  /* means nothing inside a configuration file */
 #define OPT_NARROW 0x08	  /* an OPT_SIZE whose field is a uint32_t */
+#define OPT_SPANS 0x10	  /* changes spans that are made from the same events: goes into recordings */
 
 #define OPT_OTEL_MAX 3
 

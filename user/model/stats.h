@@ -32,6 +32,7 @@
 	X(NO_STATE, "no room for socket state", "raise --max-connections")                        \
 	X(MALFORMED, "malformed", NULL)                                                           \
 	X(UNKNOWN_TYPE, "unknown record type", NULL)                                              \
+	X(NOT_RECORDED, "lost while recording", "record to a faster disk")                        \
 	X(UNKNOWN_CONN, "unknown connection", NULL)                                               \
 	X(CONN_TABLE_FULL, "connection table full", "raise --max-connections")                    \
 	X(STALE, "out of order, too late", NULL)                                                  \
@@ -80,6 +81,7 @@ struct stats {
 	uint64_t gap_bytes, fault_events, unseen_events, stopped_events, skipped_events;
 	uint64_t kernel_runs, kernel_run_ns, kernel_bytes;
 	uint64_t acked_batches, export_retries;
+	uint64_t recorded, recording_lost; /* events: a branch beside the pipeline, outside of the rows */
 };
 
 extern struct stats stats;

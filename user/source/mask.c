@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One small state machine per socket and direction, because a header line may come in any number of pieces. It only
+ * knows lines: "name: value", and lines that begin with white space and belong to the one before (RFC 9112 section 5.2).
+ *
+ * Bytes that were not captured are the difficulty: behind a hole inside a head nobody can tell whether the next byte
+ * belongs to a cookie. There everything is blanked up to the end of the line, unless a message begins. A hole
+ * outside of a head (a body that is skipped on purpose) is none: the next byte begins a line.
+ */
+#include "user/source/mask.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "user/base/hash.h"
+#include "user/base/mem.h"
+
+#define STREAMS_MAX 131072u
+#define NAME_LEN 32u /* longer than every name below */
+
+enum state {
+	ST_LINE,       /* at the first byte of a line */
+	ST_NAME,       /* inside what may become a header name */
+	ST_NAME_SPACE, /* white space behind it: "Cookie : x" is wrong, but servers exist that take it */
+	ST_REST,       /* the rest of a line without secrets */
+	ST_SECRET,     /* inside a value that is blanked */
+	ST_SECRET_LF,  /* at the first byte of a line behind one: it may continue */
+};
+
+struct stream_key {
+	uint64_t sock;
+	uint64_t dir;
+};
+
+struct stream {
+	struct stream_key key;
+	uint64_t next_pos; /* behind the last byte seen */
+	uint32_t next_seq;
+	uint8_t state;
+	uint8_t name_len;
+	bool in_head; /* a start line was seen, its blank line not yet */
+	bool unknown; /* what came before the next byte was not seen */
+	char name[NAME_LEN]; /* lower case */
+	UT_hash_handle hh;
+};
+
+struct mask {
+	struct stream *streams;
+	size_t n, max;
+};
+
+static const char *const secret_names[] = {
+	"authorization", "proxy-authorization", "cookie", "cookie2", "set-cookie", "set-cookie2",
+	"authentication-info", "proxy-authentication-info", "api-key", "apikey", "x-api-key", "x-apikey", "x-goog-api-key",
+	"x-auth-token", "x-access-token", "x-auth-key", "x-csrf-token", "x-xsrf-token", "csrf-token", "x-session-token",
+	"x-amz-security-token", "x-vault-token", "x-gitlab-token", "private-token", "job-token", "x-github-token",
+	"x-forwarded-access-token", "x-id-token", "x-refresh-token", "x-session-id",
+};
+
+static const char *const methods[] = {
+	"get", "head", "post", "put", "delete", "connect", "options", "trace", "patch", "query",
+};
+
+struct mask *mask__new(size_t max_streams)
+{
+	struct mask *m = mem__zalloc(sizeof(*m));
+
+	if (m)
+		m->max = max_streams ? max_streams : STREAMS_MAX;
+	return m;
+}
+
+static void forget(struct mask *m, struct stream *st)
+{
+	HASH_DELETE(hh, m->streams, st);
+	m->n--;
+	mem__free(st);
+}
+
+void mask__free(struct mask *m)
+{
+	struct stream *st, *tmp;
+
+	if (!m)
+		return;
+	HASH_ITER(hh, m->streams, st, tmp)
+		forget(m, st);
+	mem__free(m);
+}
+
+static struct stream *find(struct mask *m, uint64_t sock, unsigned int dir)
+{
+	struct stream_key key = { sock, dir };
+	struct stream *st;
+
+	HASH_FIND(hh, m->streams, &key, sizeof(key), st);
+	return st;
+}
+
+static struct stream *add(struct mask *m, uint64_t sock, unsigned int dir)
+{
+	struct stream *st;
+
+	if (m->n >= m->max)
+		return NULL;
+	st = mem__zalloc(sizeof(*st));
+	if (!st)
+		return NULL;
+	st->key = (struct stream_key){ sock, dir };
+	HASH_ADD(hh, m->streams, key, sizeof(st->key), st);
+	if (!st->hh.tbl) {
+		mem__free(st);
+		return NULL;
+	}
+	m->n++;
+	return st;
+}
+
+/* tchar, RFC 9110 section 5.6.2 */
+static bool is_token(unsigned char ch)
+{
+	return isalnum(ch) || (ch && strchr("!#$%&'*+-.^_`|~", ch));
+}
+
+static bool name_in(const struct stream *st, const char *const *names, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (strlen(names[i]) == st->name_len && memcmp(names[i], st->name, st->name_len) == 0)
+			return true;
+	}
+	return false;
+}
+
+#define NAME_IN(st, names) name_in(st, names, sizeof(names) / sizeof(names[0]))
+
+/* The word in st->name is followed by a space: does that make it a start line? `p`: what follows, of this event. */
+static bool begins_message(const struct stream *st, const char *p, const char *end)
+{
+	const char *lf = memchr(p, '\n', (size_t)(end - p));
+
+	if (NAME_IN(st, methods) || (st->name_len >= 7 && memcmp(st->name, "http/1.", 7) == 0))
+		return true;
+	return memmem(p, (size_t)((lf ? lf : end) - p), " HTTP/1.", 8) != NULL;
+}
+
+/* A start line at this very byte? */
+static bool is_start(const char *p, const char *end)
+{
+	struct stream probe = { 0 };
+
+	while (p < end && (*p == '\r' || *p == '\n')) /* RFC 9112 section 2.2: empty lines may precede it */
+		p++;
+	for (; p < end && (is_token((unsigned char)*p) || *p == '/') && probe.name_len < NAME_LEN; p++)
+		probe.name[probe.name_len++] = (char)tolower((unsigned char)*p);
+	return p < end && *p == ' ' && probe.name_len && begins_message(&probe, p, end);
+}
+
+/* A byte that is not blanked: which state comes after it. */
+static void step(struct stream *st, unsigned char ch, const char *rest, const char *end)
+{
+	switch (st->state) {
+	case ST_SECRET_LF:
+	case ST_LINE:
+		st->name_len = 0;
+		if (ch == '\n')
+			st->in_head = false;
+		st->state = ch == '\n' || ch == '\r' ? ST_LINE : is_token(ch) ? ST_NAME : ST_REST;
+		if (st->state == ST_NAME)
+			st->name[st->name_len++] = (char)tolower(ch);
+		return;
+	case ST_NAME:
+		if (ch == ' ' && begins_message(st, rest, end)) {
+			st->in_head = true;
+			st->state = ST_REST;
+		} else if (ch == ' ' || ch == '\t') {
+			st->state = ST_NAME_SPACE;
+		} else if (ch == ':') {
+			st->state = NAME_IN(st, secret_names) ? ST_SECRET : ST_REST;
+		} else if ((is_token(ch) || ch == '/') && st->name_len < NAME_LEN) {
+			st->name[st->name_len++] = (char)tolower(ch);
+		} else {
+			st->state = ch == '\n' ? ST_LINE : ST_REST;
+		}
+		return;
+	case ST_NAME_SPACE:
+		if (ch == ':')
+			st->state = NAME_IN(st, secret_names) ? ST_SECRET : ST_REST;
+		else if (ch != ' ' && ch != '\t')
+			st->state = ch == '\n' ? ST_LINE : ST_REST;
+		return;
+	default:
+		if (ch == '\n')
+			st->state = ST_LINE;
+		return;
+	}
+}
+
+static void blank(struct stream *st, char *p, size_t len)
+{
+	char *end = p + len;
+
+	for (; p < end; p++) {
+		if (st->state == ST_REST) { /* most bytes: on to the end of the line */
+			p = memchr(p, '\n', (size_t)(end - p));
+			if (!p)
+				return;
+			st->state = ST_LINE;
+			continue;
+		}
+		if (st->state == ST_SECRET_LF && (*p == ' ' || *p == '\t'))
+			st->state = ST_SECRET;
+		if (st->state != ST_SECRET) {
+			step(st, (unsigned char)*p, p + 1, end);
+		} else if (*p == '\n') {
+			st->state = ST_SECRET_LF;
+		} else if (*p != '\r' && *p != ' ' && *p != '\t') {
+			*p = '*';
+		}
+	}
+}
+
+/* Looks at what lies between the bytes before and this event. */
+static void enter(struct stream *st, const struct ws_ev_data *d)
+{
+	const char *data = (const char *)d->data;
+	/* An event lost on the way, or one that was overtaken: what it held is not known. */
+	bool unknown = st->unknown || d->seq != st->next_seq;
+
+	if (!unknown && d->pos + d->skipped == st->next_pos)
+		return;
+	if (!unknown && !st->in_head && st->state != ST_SECRET && st->state != ST_SECRET_LF)
+		st->state = ST_LINE;
+	else
+		st->state = is_start(data, data + d->captured) ? ST_LINE : ST_SECRET;
+}
+
+static void mask_data(struct mask *m, struct ws_ev_data *d)
+{
+	struct stream *st = find(m, d->sock, d->dir);
+
+	if (!st) {
+		st = add(m, d->sock, d->dir);
+		if (st)
+			st->unknown = true;
+	}
+	if (!st) {
+		/* Without a memory of the line before nothing is known to be harmless. */
+		memset(d->data, '*', d->captured);
+		return;
+	}
+	if (d->captured) {
+		enter(st, d);
+		blank(st, (char *)d->data, d->captured);
+		st->unknown = false;
+		st->next_pos = d->pos + d->skipped + d->captured;
+	} else if (d->seq != st->next_seq) {
+		st->unknown = true;
+	}
+	st->next_seq = d->seq + 1;
+}
+
+static void mask_sock(struct mask *m, const struct ws_ev_sock *s)
+{
+	if (s->role == WS_ROLE_LISTENER)
+		return;
+	for (unsigned int dir = WS_RX; dir <= WS_TX; dir++) {
+		struct stream *st = find(m, s->sock, dir);
+
+		if (st)
+			continue;
+		st = add(m, s->sock, dir);
+		if (!st)
+			return;
+		/* One that was there before us may be in the middle of a head. */
+		st->unknown = !(s->flags & WS_SOCK_BORN);
+		st->next_pos = dir == WS_RX ? s->rx_pos : s->tx_pos;
+	}
+}
+
+void mask__event(struct mask *m, struct ws_ev *ev)
+{
+	if (ev->type == WS_EV_DATA) {
+		mask_data(m, (struct ws_ev_data *)(void *)ev);
+	} else if (ev->type == WS_EV_SOCK) {
+		mask_sock(m, (const struct ws_ev_sock *)(const void *)ev);
+	} else if (ev->type == WS_EV_STATE) {
+		const struct ws_ev_state *s = (const void *)ev;
+
+		for (unsigned int dir = WS_RX; s->state == WS_SS_CLOSED && dir <= WS_TX; dir++) {
+			struct stream *st = find(m, s->sock, dir);
+
+			if (st)
+				forget(m, st);
+		}
+	}
+}
