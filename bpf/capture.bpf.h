@@ -17,23 +17,14 @@
 #ifndef WS_CAPTURE_BPF_H
 #define WS_CAPTURE_BPF_H
 
+#include "emit.bpf.h"
 #include "state.bpf.h"
 
-/* One transfer, on the way from the hook to the ring. */
-struct xfer {
+/* What a transfer was seen on. */
+struct seen {
 	struct sock *sk;
 	struct sock_state *st;
 	struct thread_state *ts;
-	__u64 pos;
-	__u64 buf;	/* user address of the bytes, or of the iovec array */
-	__u32 iovcnt;	/* 0: buf is the buffer itself */
-	__u32 size;
-	__u32 skip;	/* bytes at the front that are not wanted */
-	__u32 want;	/* bytes to copy behind them */
-	__u32 err;
-	__u8 dir;
-	__u8 flags;	/* WS_DATA_* */
-	struct ws_token tok;
 };
 
 /* ---- the user's buffer ----------------------------------------------------------------------- */
@@ -58,9 +49,9 @@ static __always_inline bool fd_is_file(struct task_struct *task, __u64 fd, struc
  * Which message of a sendmmsg or recvmmsg is this? The calls come one after the other in the same
  * thread; an error, a partial message or the last one ends the series, so the next starts at 0.
  */
-static __always_inline bool mmsg_index(struct xfer *x, const struct sys_args *a, __u32 *ret_idx)
+static __always_inline bool mmsg_index(struct xfer *x, struct seen *o, const struct sys_args *a, __u32 *ret_idx)
 {
-	struct thread_state *ts = x->ts;
+	struct thread_state *ts = o->ts;
 
 	if (ts->mm_vec != a->a1 || ts->mm_idx >= a->a2)
 		ts->mm_idx = 0;
@@ -87,9 +78,9 @@ static __always_inline bool find_msg(struct xfer *x, __u64 hdr)
 }
 
 /* Fills x->buf and x->iovcnt; false: this transfer shows no user buffer. */
-static __always_inline bool find_buffer(struct xfer *x, struct task_struct *task, struct pt_regs *regs)
+static __always_inline bool find_buffer(struct xfer *x, struct seen *o, struct task_struct *task, struct pt_regs *regs)
 {
-	struct sock *sk = x->sk;
+	struct sock *sk = o->sk;
 	struct sys_args a;
 	__u32 idx;
 
@@ -99,7 +90,7 @@ static __always_inline bool find_buffer(struct xfer *x, struct task_struct *task
 	if (a.op == SYS_OTHER || !fd_is_file(task, a.a0, KREAD(sk, sk_socket, file)))
 		return false;
 	if (a.op != SYS_MMSG_TX && a.op != SYS_MMSG_RX)
-		x->ts->mm_vec = 0;
+		o->ts->mm_vec = 0;
 	switch (a.op) {
 	case SYS_BUF:
 		x->buf = a.a1;
@@ -113,7 +104,7 @@ static __always_inline bool find_buffer(struct xfer *x, struct task_struct *task
 		return find_msg(x, a.a1);
 	case SYS_MMSG_TX:
 	case SYS_MMSG_RX:
-		if (!mmsg_index(x, &a, &idx))
+		if (!mmsg_index(x, o, &a, &idx))
 			return false;
 		return find_msg(x, a.a1 + (__u64)idx * sizeof(struct u_mmsghdr));
 	default:
@@ -121,167 +112,12 @@ static __always_inline bool find_buffer(struct xfer *x, struct task_struct *task
 	}
 }
 
-/* ---- emit ------------------------------------------------------------------------------------ */
-
-static __always_inline void data_fill(struct ws_ev_data *e, const struct xfer *x, __u64 pid_tgid)
-{
-	e->sock = x->st->id;
-	e->pos = x->pos;
-	e->size = x->size;
-	e->captured = 0;
-	e->skipped = x->skip;
-	e->seq = x->st->seq[x->dir & 1]++;
-	e->tgid = pid_tgid >> 32;
-	e->tid = (__u32)pid_tgid;
-	e->dir = x->dir;
-	e->flags = x->flags;
-	e->err = x->err;
-	e->pad = 0;
-	e->token = x->tok;
-}
-
-static __always_inline void data_submit(struct ws_ev_data *e, __u32 captured, __u32 reserved)
-{
-	e->captured = captured;
-	ev_init(&e->ev, WS_EV_DATA, sizeof(*e) + captured);
-	count(WS_K_OUT, 1);
-	count(WS_K_BYTES, captured);
-	bpf_ringbuf_submit(e, wake_flags(sizeof(*e) + reserved));
-}
-
-static __always_inline void data_lost(struct xfer *x)
-{
-	x->st->seq[x->dir & 1]++; /* the hole tells user space */
-	count(WS_K_DROP_RING, 1);
-}
-
-/* One contiguous buffer of at most N bytes. */
-#define EMIT_BUF(x, pid_tgid, N)                                                                  \
-	do {                                                                                      \
-		struct ws_ev_data *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (N), 0);         \
-		__u32 n = (x)->want;                                                              \
-                                                                                                  \
-		if (!e) {                                                                         \
-			data_lost(x);                                                             \
-			return;                                                                   \
-		}                                                                                 \
-		data_fill(e, (x), (pid_tgid));                                                    \
-		asm volatile("" : "+r"(n));                                                       \
-		if (n > (N))                                                                      \
-			n = (N);                                                                  \
-		if (n && bpf_probe_read_user(e->data, n, (void *)((x)->buf + (x)->skip))) {       \
-			e->flags |= WS_DATA_FAULT;                                                \
-			count(WS_K_FAULTS, 1);                                                    \
-			n = 0;                                                                    \
-		}                                                                                 \
-		data_submit(e, n, (N));                                                           \
-	} while (0)
-
-static __always_inline void emit_buf(struct xfer *x, __u64 pid_tgid)
-{
-	if (x->want == 0)
-		EMIT_BUF(x, pid_tgid, 0);
-	else if (x->want <= 256)
-		EMIT_BUF(x, pid_tgid, 256);
-	else if (x->want <= 512)
-		EMIT_BUF(x, pid_tgid, 512);
-	else if (x->want <= 1024)
-		EMIT_BUF(x, pid_tgid, 1024);
-	else if (x->want <= 2048)
-		EMIT_BUF(x, pid_tgid, 2048);
-	else if (x->want <= 4096)
-		EMIT_BUF(x, pid_tgid, 4096);
-	else
-		EMIT_BUF(x, pid_tgid, WS_CAPTURE_MAX);
-}
-
-/*
- * Gathers an iovec in steps of at most S bytes; N >= want + S, so that every step provably fits.
- * Returns the bytes gathered; fewer than wanted where a segment could not be read.
- */
-#define GATHER_STEPS (WS_IOV_MAX + WS_CAPTURE_MAX / 1024 + 4)
-
-static __always_inline __u32 gather(struct xfer *x, __u8 *to, __u32 N, __u32 S)
-{
-	__u64 base = 0, len = 0, skip = x->skip;
-	__u32 off = 0, seg = 0, want = x->want;
-
-	for (int i = 0; i < GATHER_STEPS; i++) {
-		struct u_iovec v;
-		__u32 n;
-
-		if (off >= want)
-			break;
-		if (!len) {
-			if (seg >= x->iovcnt)
-				break;
-			if (bpf_probe_read_user(&v, sizeof(v), (void *)(x->buf + (__u64)seg * sizeof(v))))
-				break;
-			seg++;
-			base = v.base;
-			len = v.len;
-			if (skip >= len) {
-				skip -= len;
-				len = 0;
-				continue;
-			}
-			base += skip;
-			len -= skip;
-			skip = 0;
-		}
-		n = want - off;
-		if (n > len)
-			n = len;
-		asm volatile("" : "+r"(n), "+r"(off));
-		if (n > S)
-			n = S;
-		if (off > N - S || !n)
-			break;
-		if (bpf_probe_read_user(to + off, n, (void *)base))
-			break;
-		off += n;
-		base += n;
-		len -= n;
-	}
-	return off;
-}
-
-#define EMIT_IOV(x, pid_tgid, N, S)                                                               \
-	do {                                                                                      \
-		struct ws_ev_data *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (N), 0);         \
-		__u32 n;                                                                          \
-                                                                                                  \
-		if (!e) {                                                                         \
-			data_lost(x);                                                             \
-			return;                                                                   \
-		}                                                                                 \
-		data_fill(e, (x), (pid_tgid));                                                    \
-		n = gather((x), e->data, (N), (S));                                               \
-		if (!n) {                                                                         \
-			e->flags |= WS_DATA_FAULT;                                                \
-			count(WS_K_FAULTS, 1);                                                    \
-		}                                                                                 \
-		data_submit(e, n, (N));                                                           \
-	} while (0)
-
-static __always_inline void emit_iov(struct xfer *x, __u64 pid_tgid)
-{
-	if (x->want <= 256)
-		EMIT_IOV(x, pid_tgid, 512, 256);
-	else if (x->want <= 1024)
-		EMIT_IOV(x, pid_tgid, 2048, 1024);
-	else if (x->want <= 3072)
-		EMIT_IOV(x, pid_tgid, 4096, 1024);
-	else
-		EMIT_IOV(x, pid_tgid, WS_CAPTURE_MAX + 1024, 1024);
-}
-
 /* ---- position, token ------------------------------------------------------------------------- */
 
-static __always_inline void take_position(struct xfer *x)
+static __always_inline void take_position(struct xfer *x, struct seen *o)
 {
-	struct sock_state *st = x->st;
-	struct sock *sk = x->sk;
+	struct sock_state *st = o->st;
+	struct sock *sk = o->sk;
 	__u64 prev = st->pos[x->dir & 1], pos = prev;
 
 	if (st->seqpos) {
@@ -321,16 +157,20 @@ static __always_inline void take_position(struct xfer *x)
  * Ingress starts work, egress is caused by what the thread works on. The kernel never clears a
  * binding at a response: user space knows when a request is over.
  */
-static __always_inline void take_token(struct xfer *x, __u32 tid)
+static __always_inline void take_token(struct xfer *x, struct seen *o, __u32 tid)
 {
-	struct sock_state *st = x->st;
-	struct thread_state *ts = x->ts;
+	struct sock_state *st = o->st;
+	struct thread_state *ts = o->ts;
 	bool loop = ts->proc_flags & WS_PROC_LOOP;
 
 	x->tok = ts->tok;
 	if (x->dir == WS_RX) {
 		if (!x->size || (st->role == WS_ROLE_CLIENT && !loop))
 			return;
+		if (loop && !loop_armed) {
+			ts->tok.sock = 0;
+			return;
+		}
 		ts->tok.sock = st->id;
 		ts->tok.pos = x->pos;
 		ts->tok.len = x->size;
@@ -353,9 +193,9 @@ static __always_inline void take_token(struct xfer *x, __u32 tid)
 }
 
 /* True: user space wants nothing of this transfer, not even an event. */
-static __always_inline bool take_ctl(struct xfer *x)
+static __always_inline bool take_ctl(struct xfer *x, struct seen *o)
 {
-	struct sock_state *st = x->st;
+	struct sock_state *st = o->st;
 	__u32 slot = ws_ctl_slot(st->id);
 	struct ws_ctl *c = bpf_map_lookup_elem(&ctl, &slot);
 	__u64 until;
@@ -395,24 +235,25 @@ static __always_inline void capture(struct sock *sk, int ret, int msg_flags, enu
 				    struct task_struct *task, struct pt_regs *regs)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct xfer x = { .sk = sk, .dir = dir };
+	struct seen o = { .sk = sk };
+	struct xfer x = { .dir = dir };
 	bool trusted;
 
 	if (!sock_is_stream(sk) || (msg_flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)))
 		return;
 	if (ret < 0 && ret != -104 /* ECONNRESET */ && ret != -32 /* EPIPE */ && ret != -110 /* ETIMEDOUT */)
 		return;
-	x.ts = thread_state(task);
-	if (!x.ts || !flags_traced(x.ts->proc_flags))
+	o.ts = thread_state(task);
+	if (!o.ts || !flags_traced(o.ts->proc_flags))
 		return;
 	count(WS_K_RUNS, 1);
-	x.st = sock_state(sk, true);
-	if (!x.st) {
+	o.st = sock_state(sk, true);
+	if (!o.st) {
 		count(WS_K_IN, 1);
 		count(WS_K_DROP_STATE, 1);
 		return;
 	}
-	if (x.st->stopped) {
+	if (o.st->stopped) {
 		count(WS_K_STOPPED, 1);
 		return;
 	}
@@ -427,14 +268,14 @@ static __always_inline void capture(struct sock *sk, int ret, int msg_flags, enu
 	}
 	if ((msg_flags & MSG_DONTWAIT) || (KREAD(sk, sk_socket, file, f_flags) & O_NONBLOCK))
 		x.flags |= WS_DATA_NONBLOCK;
-	if (!x.st->id)
-		sock_init(sk, x.st, pid_tgid);
-	take_position(&x);
-	if (!x.st->announced)
-		sock_announce(sk, x.st, 0);
-	trusted = find_buffer(&x, task, regs) && !(msg_flags & MSG_TRUNC);
-	take_token(&x, (__u32)pid_tgid);
-	if (take_ctl(&x))
+	if (!o.st->id)
+		sock_init(sk, o.st, pid_tgid);
+	take_position(&x, &o);
+	if (!o.st->announced)
+		sock_announce(sk, o.st, 0);
+	trusted = find_buffer(&x, &o, task, regs) && !(msg_flags & MSG_TRUNC);
+	take_token(&x, &o, (__u32)pid_tgid);
+	if (take_ctl(&x, &o))
 		return;
 	count(WS_K_IN, 1);
 	if (!trusted) {
@@ -444,10 +285,9 @@ static __always_inline void capture(struct sock *sk, int ret, int msg_flags, enu
 			count(WS_K_UNSEEN, 1);
 		}
 	}
-	if (x.iovcnt && x.want)
-		emit_iov(&x, pid_tgid);
-	else
-		emit_buf(&x, pid_tgid);
+	x.sock = o.st->id;
+	x.seq = o.st->seq[dir]++;
+	emit_transfer(&x);
 }
 
 #endif

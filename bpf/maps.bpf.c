@@ -3,6 +3,7 @@
 
 const volatile struct ws_config cfg = {};
 volatile __u32 proc_epoch = 1;
+volatile __u32 loop_armed = 0;
 volatile __u32 iter_done = 0;
 
 struct events_map events SEC(".maps");

@@ -89,12 +89,12 @@ static void on_proc(void *ctx, const struct ws_ev_proc *ev)
 		p->hooks.proc(p->hooks.ctx, ev);
 }
 
-static void on_listening(void *ctx, uint32_t tgid, uint32_t netns, uint16_t port, bool on)
+static void on_listening(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on)
 {
 	struct pipeline *p = ctx;
 
 	if (p->hooks.listening)
-		p->hooks.listening(p->hooks.ctx, tgid, netns, port, on);
+		p->hooks.listening(p->hooks.ctx, sock, tgid, netns, port, on);
 }
 
 static void on_control(void *ctx, uint64_t sock, const struct ws_ctl *c)
@@ -127,6 +127,7 @@ void pipeline__event(void *ctx, const struct ws_ev *ev)
 		break;
 	case WS_EV_CLOCK:
 		match__clock(p->match, ((const struct ws_ev_clock *)ev)->wall_offset);
+		enrich__clock(p->enrich, ((const struct ws_ev_clock *)ev)->wall_offset);
 		break;
 	case WS_EV_PROCINFO:
 		enrich__procinfo(p->enrich, (const struct ws_ev_procinfo *)ev);

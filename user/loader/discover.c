@@ -507,6 +507,10 @@ static int on_exec(struct discover *d, const struct ws_ev_proc *ev)
 	/* Listening sockets are close-on-exec nearly everywhere; where not, the new program shows it by accepting. */
 	e->n_socks = 0;
 	read_program(d, e, comm);
+	/* The kernel side took the new program for traced until it hears better: tell, whatever was told before. */
+	pthread_mutex_lock(&d->lock);
+	e->told = false;
+	pthread_mutex_unlock(&d->lock);
 	tell(d, e);
 	return 0;
 }
@@ -625,6 +629,13 @@ bool discover__selected(struct discover *d, uint32_t tgid)
 	yes = e && e->told ? (e->flags & WS_PROC_TRACED) != 0 : !d->selective;
 	pthread_mutex_unlock(&d->lock);
 	return yes;
+}
+
+bool discover__is_loop(struct discover *d, uint32_t tgid)
+{
+	struct entry *e = find(d, tgid);
+
+	return e && (e->flags & WS_PROC_LOOP);
 }
 
 struct shown {

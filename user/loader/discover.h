@@ -59,6 +59,9 @@ bool discover__selective(const struct discover *d);
 /* Any thread. Also answers for processes that have ended a short while ago. */
 bool discover__selected(struct discover *d, uint32_t tgid);
 
+/* Is it on the list of run-to-completion event loops? */
+bool discover__is_loop(struct discover *d, uint32_t tgid);
+
 /* "frontend :5000, service-sync :8081, …" of the selected processes into buf; returns the number of services. */
 size_t discover__services(struct discover *d, char *buf, size_t size);
 

@@ -204,6 +204,12 @@ void loader__close(struct loader *l)
 	mem__free(l);
 }
 
+void loader__detach(struct loader *l)
+{
+	loader__loop_hooks(l, false);
+	wirespan_bpf__detach(l->skel);
+}
+
 enum plan loader__plan(const struct loader *l)
 {
 	return l->plan;
@@ -276,7 +282,8 @@ int loader__existing_sockets(struct loader *l)
 int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags)
 {
 	struct ws_proc_ctl c = { .tgid = tgid, .flags = flags };
-	int err = bpf_map_update_elem(bpf_map__fd(l->skel->maps.procs), &tgid, &c, BPF_ANY);
+	int fd = bpf_map__fd(l->skel->maps.procs);
+	int err = flags ? bpf_map_update_elem(fd, &tgid, &c, BPF_ANY) : bpf_map_delete_elem(fd, &tgid);
 
 	__atomic_fetch_add(&l->skel->data->proc_epoch, 1, __ATOMIC_RELEASE);
 	return err;
@@ -291,6 +298,7 @@ int loader__loop_hooks(struct loader *l, bool on)
 		return 0;
 	l->loop_on = on;
 	if (!on) {
+		l->skel->bss->loop_armed = 0; /* first: from here on no callback is believed */
 		for (i = 0; i < 8; i++) {
 			bpf_link__destroy(l->loop_links[i]);
 			l->loop_links[i] = NULL;
@@ -304,8 +312,10 @@ int loader__loop_hooks(struct loader *l, bool on)
 		n += l->loop_links[i] != NULL;
 		i++;
 	}
-	if (n)
+	if (n) {
+		l->skel->bss->loop_armed = 1;
 		return 0;
+	}
 	l->loop_on = false;
 	log_warn("event loops cannot be followed: system call tracepoints: %s. See `wirespan features`.", strerror(errno));
 	return -ENOENT;

@@ -26,6 +26,8 @@ struct loader;
  */
 struct loader *loader__open(const struct loader_opts *o, const struct features *f);
 void loader__close(struct loader *l); /* NULL ok; detaches */
+/* No more events from here on; what is in the ring can still be polled. */
+void loader__detach(struct loader *l);
 enum plan loader__plan(const struct loader *l);
 
 /* Pipeline thread: waits at most timeout_ms, passes every record in the ring to `fn`. Returns their number. */

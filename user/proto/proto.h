@@ -31,6 +31,8 @@ struct slice {
 	uint64_t ts_first; /* when data[0] moved */
 	uint64_t ts_ns;	   /* when the newest byte moved */
 	enum proto_dir dir;
+	/* The bytes that follow these are not to be seen. What is not consumed now is dropped: skip() comes next. */
+	bool cut;
 };
 
 enum proto_verdict {
@@ -51,27 +53,38 @@ struct proto_io {
 	void (*skip_hint)(void *ctx, enum proto_dir dir, uint64_t from_pos, uint64_t n);
 	void *ctx;
 	const struct conn_info *conn;
+	uint64_t *xid; /* of the newest exchange of this connection: ++*xid numbers the next */
 };
 
+/*
+ * parse(): these bytes have to wait for something in the other direction. The events of two directions may overtake
+ * each other: a response may be seen before its request. The core keeps them, and the skips and the end that follow
+ * them, up to max_head, and presents them again when the other direction has moved.
+ */
+#define PROTO_HOLD (-EAGAIN)
 #define PROTO_END_TUNNEL (-ECONNABORTED) /* parse(): this protocol ended in good order (Upgrade, CONNECT); detect anew */
+
+/* Bytes of one direction after which a protocol that is still a MAYBE is a NO. */
+#define PROTO_DETECT_MAX 2048
 
 struct proto_ops {
 	const char *name;     /* == file name == test directory == configuration key */
-	uint32_t max_head;    /* unconsumed bytes kept per direction; beyond it the parser is told of a skip */
+	/* Unconsumed bytes kept per direction, >= PROTO_DETECT_MAX; beyond it the parser is told of a skip. */
+	uint32_t max_head;
 	size_t conn_size;     /* per-connection state, zeroed, owned by the core */
 
 	/* Required. `len` >= 1. */
 	enum proto_verdict (*detect)(const uint8_t *data, size_t len);
 	/*
-	 * > 0: bytes consumed; 0: more bytes are needed; < 0: give up on this connection
-	 * (PROTO_END_TUNNEL: detection runs again on what follows).
+	 * > 0: bytes consumed; 0: more bytes are needed; PROTO_HOLD: wait for the other direction;
+	 * PROTO_END_TUNNEL: detection runs again, on these bytes; else < 0: give up on this connection.
 	 * Called again at once with the rest while it consumes.
 	 */
 	ssize_t (*parse)(void *st, const struct slice *s, const struct proto_io *io);
 	/*
 	 * n bytes at position `pos` passed without being seen: body beyond the capture limit, sendfile, or lost events.
 	 * All unconsumed bytes of that direction have been dropped before the call, and count as unseen too: `pos` is
-	 * the position of the first byte that the parser has not consumed.
+	 * the position of the first byte that the parser has not consumed. n == 0 with `lost`: an unknown number of bytes.
 	 * `ts_ns` is when the last of them moved. `lost` tells events lost from bytes left out by policy.
 	 * Return < 0 to give up on this connection.
 	 */
@@ -90,6 +103,13 @@ struct proto_ops {
 int proto__check_table(void);
 const struct proto_ops *const *proto__table(size_t *ret_n);
 
+/*
+ * The books of this stage (ST_PROTO): a *message* is one head, of a request or of a final response. It is `held` from
+ * its first byte until it is complete, `out` when it was emitted, `dropped` when it was not. Interim responses are part
+ * of the final one, and what follows a head (body, trailers) is part of its message. Bytes in which no message was
+ * recognised are no message; those that make a parser give up count as one, malformed. Parsers keep them.
+ */
+
 /* ---- per connection ---------------------------------------------------------------------- */
 
 struct proto_conn; /* opaque: detection state, parser state, unconsumed bytes */
@@ -97,9 +117,12 @@ struct proto_conn; /* opaque: detection state, parser state, unconsumed bytes */
 struct proto_events {
 	struct msg_sink sink;
 	void (*skip_hint)(void *ctx, enum proto_dir dir, uint64_t from_pos, uint64_t n);
-	/* Content has shown which end this is (conn_info.role was UNKNOWN or wrong). */
+	/* Content has shown which end this is (conn_info.role was UNKNOWN or wrong). Has to set conn_info.role. */
 	void (*role)(void *ctx, enum ws_role role);
-	/* No protocol of the table, or the parser gave up: nothing more of this connection is wanted. */
+	/*
+	 * No protocol of the table, or the parser gave up: nothing more of this connection is wanted. No callback may
+	 * free the proto_conn or push to it.
+	 */
 	void (*stop)(void *ctx);
 	void *ctx;
 };

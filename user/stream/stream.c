@@ -238,7 +238,7 @@ static void push_sock(struct stream *s, const struct ws_ev_sock *e)
 
 	if (e->role == WS_ROLE_LISTENER) {
 		if (e->family != AF_UNIX)
-			s->next.listening(s->next.ctx, e->tgid, e->netns, e->lport, true);
+			s->next.listening(s->next.ctx, e->sock, e->tgid, e->netns, e->lport, true);
 		stats__out(ST_STREAM, 1);
 		return;
 	}
@@ -271,8 +271,10 @@ static void push_state(struct stream *s, const struct ws_ev_state *e)
 	struct conn *c = conn_find(s, e->sock);
 
 	stats__out(ST_STREAM, 1);
+	if (e->state == WS_SS_UNLISTEN)
+		s->next.listening(s->next.ctx, e->sock, 0, 0, 0, false);
 	if (!c)
-		return; /* a listener, or a connection given up before */
+		return; /* a listener, or a connection that was never announced */
 	switch (e->state) {
 	case WS_SS_FIN_SENT:
 		end_direction(c, WS_TX, e->ev.ts, 0);

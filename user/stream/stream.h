@@ -50,7 +50,7 @@ struct stream_next {
 			       uint32_t tid, uint64_t start_ts, uint64_t ts);
 	void (*proc)(void *ctx, const struct ws_ev_proc *ev);
 	/* Listening sockets come and go. */
-	void (*listening)(void *ctx, uint32_t tgid, uint32_t netns, uint16_t port, bool on);
+	void (*listening)(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on);
 	/* Control table of the kernel: what to capture of one connection. NULL ok (replay). */
 	void (*control)(void *ctx, uint64_t sock, const struct ws_ctl *c);
 	void *ctx;

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * One transfer into the ring. A global function of scalars: the verifier goes through its many size
+ * classes once, whatever led to the call (inlined they took it seven seconds per program).
+ */
+#include "emit.bpf.h"
+#include "state.bpf.h"
+
+static __always_inline void data_fill(struct ws_ev_data *e, const struct xfer *x)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	e->sock = x->sock;
+	e->pos = x->pos;
+	e->size = x->size;
+	e->captured = 0;
+	e->skipped = x->skip;
+	e->seq = x->seq;
+	e->tgid = pid_tgid >> 32;
+	e->tid = (__u32)pid_tgid;
+	e->dir = x->dir;
+	e->flags = x->flags;
+	e->err = x->err;
+	e->pad = 0;
+	e->token = x->tok;
+}
+
+static __always_inline void data_submit(struct ws_ev_data *e, __u32 captured, __u32 reserved)
+{
+	e->captured = captured;
+	ev_init(&e->ev, WS_EV_DATA, sizeof(*e) + captured);
+	count(WS_K_OUT, 1);
+	count(WS_K_BYTES, captured);
+	bpf_ringbuf_submit(e, wake_flags(sizeof(*e) + reserved));
+}
+
+/* One contiguous buffer of at most N bytes. */
+#define EMIT_BUF(x, N)                                                                  \
+	do {                                                                                      \
+		struct ws_ev_data *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (N), 0);         \
+		__u32 n = (x)->want;                                                              \
+                                                                                                  \
+		if (!e) {                                                                         \
+			count(WS_K_DROP_RING, 1);                                                             \
+			return;                                                                   \
+		}                                                                                 \
+		data_fill(e, (x));                                                    \
+		asm volatile("" : "+r"(n));                                                       \
+		if (n > (N))                                                                      \
+			n = (N);                                                                  \
+		if (n && bpf_probe_read_user(e->data, n, (void *)((x)->buf + (x)->skip))) {       \
+			e->flags |= WS_DATA_FAULT;                                                \
+			count(WS_K_FAULTS, 1);                                                    \
+			n = 0;                                                                    \
+		}                                                                                 \
+		data_submit(e, n, (N));                                                           \
+	} while (0)
+
+static __always_inline void emit_buf(struct xfer *x)
+{
+	if (x->want == 0)
+		EMIT_BUF(x, 0);
+	else if (x->want <= 256)
+		EMIT_BUF(x, 256);
+	else if (x->want <= 512)
+		EMIT_BUF(x, 512);
+	else if (x->want <= 1024)
+		EMIT_BUF(x, 1024);
+	else if (x->want <= 2048)
+		EMIT_BUF(x, 2048);
+	else if (x->want <= 4096)
+		EMIT_BUF(x, 4096);
+	else
+		EMIT_BUF(x, WS_CAPTURE_MAX);
+}
+
+/*
+ * Gathers an iovec in steps of at most S bytes into a record of N; N >= want + S, so that every step
+ * provably fits. The steps run in bpf_loop (5.17, commit e6f2dd0f8067): as a plain loop they are too
+ * many paths for the verifier.
+ */
+#define GATHER_STEPS (WS_IOV_MAX + WS_CAPTURE_MAX / 256 + 4)
+
+struct gather {
+	__u8 *to;
+	__u64 iov;	 /* user address of the array */
+	__u64 base, len; /* rest of the segment under way */
+	__u64 skip;
+	__u32 seg, cnt, off, want;
+};
+
+/* 1: done, or cannot go on. */
+static __always_inline long gather_step(struct gather *g, __u32 N, __u32 S)
+{
+	__u32 n, off = g->off;
+	struct u_iovec v;
+
+	if (off >= g->want)
+		return 1;
+	if (!g->len) {
+		if (g->seg >= g->cnt || bpf_probe_read_user(&v, sizeof(v), (void *)(g->iov + (__u64)g->seg * sizeof(v))))
+			return 1;
+		g->seg++;
+		if (g->skip >= v.len) {
+			g->skip -= v.len;
+			return 0;
+		}
+		g->base = v.base + g->skip;
+		g->len = v.len - g->skip;
+		g->skip = 0;
+	}
+	n = g->want - off;
+	if (n > g->len)
+		n = g->len;
+	asm volatile("" : "+r"(n), "+r"(off));
+	if (n > S)
+		n = S;
+	if (off > N - S || !n || bpf_probe_read_user(g->to + off, n, (void *)g->base))
+		return 1;
+	g->off = off + n;
+	g->base += n;
+	g->len -= n;
+	return 0;
+}
+
+#define GATHER(N, S)                                                                              \
+	static long gather_##N(__u32 i, void *ctx)                                                \
+	{                                                                                         \
+		return gather_step(ctx, N, S);                                                    \
+	}
+
+GATHER(512, 256)
+GATHER(2048, 1024)
+GATHER(4096, 1024)
+GATHER(9216, 1024)
+_Static_assert(WS_CAPTURE_MAX + 1024 == 9216, "the largest class holds the largest capture");
+
+#define EMIT_IOV(x, N)                                                                  \
+	do {                                                                                      \
+		struct ws_ev_data *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (N), 0);         \
+		struct gather g = { .iov = (x)->buf, .cnt = (x)->iovcnt, .skip = (x)->skip, .want = (x)->want }; \
+                                                                                                  \
+		if (!e) {                                                                         \
+			count(WS_K_DROP_RING, 1);                                                             \
+			return;                                                                   \
+		}                                                                                 \
+		data_fill(e, (x));                                                    \
+		g.to = e->data;                                                                   \
+		bpf_loop(GATHER_STEPS, gather_##N, &g, 0);                                        \
+		if (!g.off) {                                                                       \
+			e->flags |= WS_DATA_FAULT;                                                \
+			count(WS_K_FAULTS, 1);                                                    \
+		}                                                                                 \
+		data_submit(e, g.off, (N));                                                       \
+	} while (0)
+
+static __always_inline void emit_iov(struct xfer *x)
+{
+	if (x->want <= 256)
+		EMIT_IOV(x, 512);
+	else if (x->want <= 1024)
+		EMIT_IOV(x, 2048);
+	else if (x->want <= 3072)
+		EMIT_IOV(x, 4096);
+	else
+		EMIT_IOV(x, 9216);
+}
+
+/* The sequence number was taken before: a record that finds no room leaves a hole that tells. */
+__noinline int emit_transfer(struct xfer *x)
+{
+	if (!x)
+		return 0;
+	if (x->iovcnt && x->want)
+		emit_iov(x);
+	else
+		emit_buf(x);
+	return 0;
+}

@@ -1,0 +1,589 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/live.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "exporter/exporter.h"
+#include "user/base/clock.h"
+#include "user/base/log.h"
+#include "user/base/mailbox.h"
+#include "user/base/mem.h"
+#include "user/loader/command.h"
+#include "user/loader/control.h"
+#include "user/loader/discover.h"
+#include "user/loader/loader.h"
+#include "user/loader/report.h"
+#include "user/pipeline.h"
+#include "user/sinks.h"
+#include "user/source/recording.h"
+#include "user/source/source.h"
+
+/* Longest wait of the pipeline thread; the ring wakes it earlier when an eighth is filled. */
+#define POLL_MS 20
+/* Clock offset is taken again that often: NTP slews, suspends. */
+#define CLOCK_NS 10000000000ull
+/* Event loops are hooked that long before any of them has called out. */
+#define LOOP_TRIAL_NS 10000000000ull
+#define MAILBOX_MAX (8u << 20)
+
+/* pipeline thread -> control thread */
+enum note_type { NOTE_WANT, NOTE_PROC, NOTE_LISTEN, NOTE_TELEMETRY, NOTE_DIALLED };
+
+struct note {
+	uint32_t type;
+	uint32_t tgid;
+	uint64_t sock, start_ns;
+	uint32_t netns;
+	uint16_t port;
+	uint16_t on;
+	uint32_t comm_len, args_len;
+};
+
+struct live {
+	const struct opts *o;
+	struct features features;
+	struct loader *loader;
+	struct source *source;
+	struct pipeline *pipeline;
+	struct recorder *recorder;
+	struct batch_queue *queue;
+	struct exporter *exporter;
+	struct proc_lookup *lookup;
+	struct discover *discover;
+	struct control *control;
+	struct command_child *child;
+	struct mailbox *to_control, *to_pipeline;
+	pthread_t thread;
+	bool thread_started, selective;
+	int stop; /* atomic: the pipeline thread ends */
+	uint32_t loops; /* processes on the list of event loops */
+	uint64_t loops_since;
+	bool loops_call; /* one of them has opened a connection */
+	uint64_t started;
+};
+
+/* ---- pipeline thread -------------------------------------------------------------------------------- */
+
+static void put_note(struct live *l, const struct note *n, const void *tail, size_t len)
+{
+	static struct log_limit lim;
+
+	if (mailbox__put(l->to_control, n, sizeof(*n), tail, len))
+		log__limited(&lim, LOG_LVL_WARN, "the control thread is behind: a process may go without its name");
+}
+
+static void on_want(void *ctx, uint32_t tgid, struct str comm, struct str args, uint64_t start_ns)
+{
+	char tail[WS_COMM_LEN + WS_ARGS_MAX];
+	struct note n = { .type = NOTE_WANT, .tgid = tgid, .start_ns = start_ns };
+
+	n.comm_len = comm.len < WS_COMM_LEN ? comm.len : WS_COMM_LEN;
+	n.args_len = args.len < WS_ARGS_MAX ? args.len : WS_ARGS_MAX;
+	if (n.comm_len)
+		memcpy(tail, comm.p, n.comm_len);
+	if (n.args_len)
+		memcpy(tail + n.comm_len, args.p, n.args_len);
+	put_note(ctx, &n, tail, n.comm_len + n.args_len);
+}
+
+static void on_proc(void *ctx, const struct ws_ev_proc *ev)
+{
+	struct note n = { .type = NOTE_PROC, .tgid = ev->tgid };
+
+	if (ev->what != WS_PROC_THREAD_EXIT)
+		put_note(ctx, &n, ev, ev->ev.len);
+}
+
+static void on_listening(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on)
+{
+	struct note n = { .type = NOTE_LISTEN, .tgid = tgid, .sock = sock, .netns = netns, .port = port, .on = on };
+
+	put_note(ctx, &n, NULL, 0);
+}
+
+static void on_telemetry(void *ctx, uint32_t tgid)
+{
+	struct note n = { .type = NOTE_TELEMETRY, .tgid = tgid };
+
+	put_note(ctx, &n, NULL, 0);
+}
+
+static void on_dialled(void *ctx, uint32_t tgid)
+{
+	struct live *l = ctx;
+	struct note n = { .type = NOTE_DIALLED, .tgid = tgid };
+
+	if (__atomic_load_n(&l->loops, __ATOMIC_RELAXED))
+		put_note(l, &n, NULL, 0);
+}
+
+static void on_control(void *ctx, uint64_t sock, const struct ws_ctl *c)
+{
+	loader__control(((struct live *)ctx)->loader, c);
+}
+
+static bool on_selected(void *ctx, uint32_t tgid)
+{
+	return discover__selected(((struct live *)ctx)->discover, tgid);
+}
+
+static void on_record(void *ctx, const void *rec, size_t len)
+{
+	source__push(((struct live *)ctx)->source, rec, len);
+}
+
+static void push_clock(struct live *l, uint64_t now)
+{
+	struct ws_ev_clock c = { .ev = { .type = WS_EV_CLOCK, .len = sizeof(c), .ts = now },
+				 .wall_offset = clock__wall_offset() };
+
+	source__push(l->source, &c, sizeof(c));
+}
+
+static void push_tick(struct live *l, uint64_t now)
+{
+	struct ws_ev t = { .type = WS_EV_TICK, .len = sizeof(t), .ts = now };
+
+	source__push(l->source, &t, sizeof(t));
+}
+
+static void check_recorder(struct live *l)
+{
+	int err = l->recorder ? recorder__error(l->recorder) : 0;
+	static bool said;
+
+	if (!err || said)
+		return;
+	said = true;
+	log_error("recording %s: %s: it ends here, tracing goes on", l->o->file, strerror(err));
+	source__detach(l->source);
+}
+
+/* Takes what is still in the ring, then gives the control thread a moment to describe what waits for a name. */
+static void drain(struct live *l)
+{
+	while (loader__poll(l->loader, 0) > 0)
+		;
+	for (int i = 0; i < 50 && stats.rows[ST_ENRICH].held > 0; i++) {
+		usleep(10000);
+		mailbox__take(l->to_pipeline, on_record, l);
+		push_tick(l, clock__mono_ns());
+	}
+	pipeline__finish(l->pipeline);
+}
+
+static void *pipeline_thread(void *arg)
+{
+	struct live *l = arg;
+	uint64_t next_clock = 0, now;
+
+	prctl(PR_SET_NAME, "pipeline");
+	while (!__atomic_load_n(&l->stop, __ATOMIC_ACQUIRE)) {
+		loader__poll(l->loader, POLL_MS);
+		mailbox__take(l->to_pipeline, on_record, l);
+		now = clock__mono_ns();
+		if (now >= next_clock) {
+			push_clock(l, now);
+			next_clock = now + CLOCK_NS;
+		}
+		push_tick(l, now);
+		check_recorder(l);
+	}
+	loader__detach(l->loader);
+	drain(l);
+	return NULL;
+}
+
+/* ---- control thread --------------------------------------------------------------------------------- */
+
+static void set_flags(void *ctx, uint32_t tgid, uint32_t flags)
+{
+	struct live *l = ctx;
+
+	if (flags & WS_PROC_LOOP) {
+		l->loops_since = clock__mono_ns();
+		__atomic_add_fetch(&l->loops, 1, __ATOMIC_RELAXED);
+		loader__loop_hooks(l->loader, true);
+	}
+	loader__set_proc(l->loader, tgid, flags);
+}
+
+/* A loop that has never called out needs no hooks, and every system call of the machine pays for them. */
+static void review_loops(struct live *l, uint64_t now)
+{
+	if (l->loops && !l->loops_call && now - l->loops_since > LOOP_TRIAL_NS)
+		loader__loop_hooks(l->loader, false);
+}
+
+static void describe(struct live *l, const struct note *n, const char *tail)
+{
+	struct dynbuf out;
+
+	dynbuf__init(&out, 256 * 1024);
+	if (!proc_lookup__describe(l->lookup, n->tgid, n->start_ns, (struct str){ tail, n->comm_len },
+				   (struct str){ tail + n->comm_len, n->args_len }, &out))
+		mailbox__put(l->to_pipeline, out.data, out.len, NULL, 0);
+	dynbuf__free(&out);
+}
+
+static void take_note(void *ctx, const void *rec, size_t len)
+{
+	const struct note *n = rec;
+	const char *tail = (const char *)(n + 1);
+	struct live *l = ctx;
+
+	switch (n->type) {
+	case NOTE_WANT:
+		describe(l, n, tail);
+		break;
+	case NOTE_PROC:
+		discover__proc_event(l->discover, (const struct ws_ev_proc *)tail);
+		break;
+	case NOTE_LISTEN:
+		if (n->on)
+			discover__listen(l->discover, n->sock, n->tgid, n->netns, n->port);
+		else
+			discover__unlisten(l->discover, n->sock);
+		break;
+	case NOTE_TELEMETRY:
+		discover__exclude(l->discover, n->tgid);
+		break;
+	case NOTE_DIALLED:
+		if (discover__is_loop(l->discover, n->tgid) && !l->loops_call) {
+			l->loops_call = true;
+			loader__loop_hooks(l->loader, true);
+		}
+		break;
+	}
+}
+
+static void snapshot(struct live *l, struct stats *st)
+{
+	*st = stats;
+	loader__stats(l->loader, st);
+}
+
+static void render_stats(void *ctx, struct dynbuf *out)
+{
+	struct stats st;
+
+	snapshot(ctx, &st);
+	report__json(out, &st);
+}
+
+/* Waits for the end: a signal, the duration, the command. Returns the exit code. */
+static int control_loop(struct live *l, int sigfd)
+{
+	uint64_t end = l->o->duration_ms ? l->started + l->o->duration_ms * 1000000 : 0;
+
+	for (;;) {
+		struct pollfd fds[3] = {
+			{ .fd = sigfd, .events = POLLIN },
+			{ .fd = mailbox__fd(l->to_control), .events = POLLIN },
+			{ .fd = l->control ? control__fd(l->control) : -1, .events = POLLIN },
+		};
+		uint64_t now = clock__mono_ns();
+		struct signalfd_siginfo si;
+		int code;
+
+		review_loops(l, now);
+		if (end && now >= end)
+			return 0;
+		poll(fds, 3, end && end - now < 1000000000 ? (int)((end - now) / 1000000) + 1 : 1000);
+		if (fds[1].revents)
+			mailbox__take(l->to_control, take_note, l);
+		if (fds[2].revents)
+			control__serve(l->control, render_stats, l);
+		if (!fds[0].revents || read(sigfd, &si, sizeof(si)) != sizeof(si))
+			continue;
+		if (si.ssi_signo != SIGCHLD)
+			return 0;
+		if (l->child && command__ended(l->child, &code))
+			return code;
+	}
+}
+
+/* ---- start and end ------------------------------------------------------------------------------------ */
+
+static const char *why_not(const struct features *f, enum feature feat)
+{
+	switch (f->err[feat]) {
+	case 0:
+		return "later";
+	case EPERM:
+	case EACCES:
+		return "not permitted";
+	default:
+		return "not in this kernel";
+	}
+}
+
+static void banner(const struct live *l)
+{
+	struct utsname u;
+
+	uname(&u);
+	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads, event loops\n", WS_VERSION,
+		u.release, u.machine, plan__name(loader__plan(l->loader)));
+	if (l->features.err[FEAT_FENTRY])
+		log_debug("fentry: %s, kprobe: %s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE));
+	if (sinks__is_terminal_default(l->o))
+		fprintf(stderr, "No OTLP endpoint set: showing traces here. "
+				"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 sends them instead.\n");
+}
+
+static void ready(const struct live *l)
+{
+	char list[256];
+	size_t n = discover__services(l->discover, list, sizeof(list));
+
+	if (n)
+		fprintf(stderr, "wirespan: ready, %zu service%s listening: %s\n", n, n == 1 ? "" : "s", list);
+	else
+		fprintf(stderr, "wirespan: ready, no service is listening yet\n");
+	fflush(stderr);
+}
+
+static int open_parts(struct live *l)
+{
+	struct proc_lookup_opts lo = { .procfs = "/proc", .sysfs = "/sys", .etc = "/etc", .version = WS_VERSION,
+				       .resource_attributes = l->o->resource_attributes };
+	struct discover_opts d = {
+		.pid = l->o->pid,
+		.exe = l->o->exe,
+		.include = l->o->include,
+		.exclude = l->o->exclude,
+		.port = l->o->port,
+		.run_pid = l->child ? command__pid(l->child) : 0,
+		.self = getpid(),
+		.set_flags = set_flags,
+		.ctx = l,
+	};
+	const char *bad = NULL;
+
+	l->to_control = mailbox__new(MAILBOX_MAX);
+	l->to_pipeline = mailbox__new(MAILBOX_MAX);
+	l->lookup = proc_lookup__new(&lo);
+	if (!l->to_control || !l->to_pipeline || !l->lookup) {
+		log_error("cannot start: %s", errno == EINVAL ? "OTEL_RESOURCE_ATTRIBUTES cannot be decoded" : strerror(errno));
+		return errno == EINVAL ? 2 : 1;
+	}
+	d.lookup = l->lookup;
+	l->discover = discover__new(&d, &bad);
+	if (!l->discover) {
+		log_error("%s: %s", bad ? bad : "selection", bad ? "cannot be understood" : strerror(errno));
+		return bad ? 2 : 1;
+	}
+	l->selective = discover__selective(l->discover);
+	return 0;
+}
+
+static int open_kernel(struct live *l)
+{
+	struct loader_opts lo = {
+		.attach = l->o->attach,
+		.capture = l->o->capture,
+		.ring_size = l->o->ring_size,
+		.max_connections = l->o->max_connections,
+		.trace_all = !l->selective,
+	};
+
+	features__probe(&l->features);
+	l->loader = loader__open(&lo, &l->features);
+	if (!l->loader)
+		return errno == EINVAL ? 2 : 3;
+	return 0;
+}
+
+static int open_recorder(struct live *l, const struct siphash_key *key)
+{
+	struct recorder_opts ro = { .path = l->o->file, .key = (const uint8_t *)key, .keep_secrets = l->o->keep_secrets };
+	char why[RECORDING_WHY_MAX];
+	struct dynbuf saved;
+
+	if (l->o->command != CMD_RECORD)
+		return 0;
+	dynbuf__init(&saved, RECORDING_OPTIONS_MAX);
+	if (opts__save_spans(l->o, &saved)) {
+		dynbuf__free(&saved);
+		return 1;
+	}
+	ro.options = saved.data;
+	ro.options_len = saved.len;
+	l->recorder = recorder__new(&ro, why);
+	dynbuf__free(&saved);
+	if (!l->recorder) {
+		log_error("%s", why);
+		return 1;
+	}
+	return 0;
+}
+
+static int open_pipeline(struct live *l)
+{
+	struct pipeline_hooks hooks = {
+		.control = on_control,
+		.want = on_want,
+		.selected = l->selective || l->o->include || l->o->exclude ? on_selected : NULL,
+		.telemetry_receiver = on_telemetry,
+		.listening = on_listening,
+		.proc = on_proc,
+		.dialled = on_dialled,
+		.ctx = l,
+	};
+	struct source_opts so = { .next = pipeline__event };
+	struct siphash_key key;
+	int code;
+
+	if (getrandom(&key, sizeof(key), 0) != sizeof(key)) {
+		log_error("no random numbers: %s", strerror(errno));
+		return 1;
+	}
+	code = open_recorder(l, &key);
+	if (code)
+		return code;
+	l->queue = sinks__queue(l->o);
+	l->pipeline = l->queue ? pipeline__new(l->o, &key, &hooks, l->queue) : NULL;
+	so.ctx = l->pipeline;
+	so.recorder = l->recorder;
+	l->source = l->pipeline ? source__new(&so) : NULL;
+	if (!l->source) {
+		log_error("cannot start: %s", strerror(errno));
+		return 1;
+	}
+	loader__on_record(l->loader, on_record, l);
+	return 0;
+}
+
+static int start(struct live *l)
+{
+	int err;
+
+	l->exporter = sinks__exporter(l->o, l->queue);
+	if (!l->exporter)
+		return 1;
+	if (l->o->control) {
+		l->control = control__new(l->o->control, l->o->control_mode);
+		if (!l->control && errno == EADDRINUSE)
+			return 1;
+	}
+	push_clock(l, clock__mono_ns());
+	err = discover__scan(l->discover);
+	if (err)
+		log_warn("/proc could not be read: %s: processes that run already may go without names", strerror(-err));
+	loader__existing_sockets(l->loader);
+	mailbox__take(l->to_control, take_note, l);
+	err = pthread_create(&l->thread, NULL, pipeline_thread, l);
+	if (err) {
+		log_error("cannot start a thread: %s", strerror(err));
+		return 1;
+	}
+	l->thread_started = true;
+	return 0;
+}
+
+static void end_pipeline(struct live *l)
+{
+	char why[RECORDING_WHY_MAX];
+
+	if (!l->thread_started)
+		return;
+	__atomic_store_n(&l->stop, 1, __ATOMIC_RELEASE);
+	/* The control side answers while the pipeline drains. */
+	for (int i = 0; i < 600; i++) {
+		struct timespec limit;
+
+		clock_gettime(CLOCK_REALTIME, &limit);
+		limit.tv_nsec += 10000000;
+		if (limit.tv_nsec >= 1000000000) {
+			limit.tv_sec++;
+			limit.tv_nsec -= 1000000000;
+		}
+		mailbox__take(l->to_control, take_note, l);
+		if (!pthread_timedjoin_np(l->thread, NULL, &limit)) {
+			l->thread_started = false;
+			break;
+		}
+	}
+	if (l->thread_started)
+		pthread_join(l->thread, NULL);
+	batch_queue__close(l->queue);
+	exporter__stop(l->exporter, l->o->shutdown_timeout_ms * 1000000);
+	l->exporter = NULL;
+	if (l->recorder && recorder__close(l->recorder, l->o->shutdown_timeout_ms * 1000000, why))
+		log_error("%s", why);
+	l->recorder = NULL;
+}
+
+static void close_all(struct live *l)
+{
+	control__free(l->control);
+	source__free(l->source);
+	pipeline__free(l->pipeline);
+	batch_queue__free(l->queue);
+	discover__free(l->discover);
+	proc_lookup__free(l->lookup);
+	mailbox__free(l->to_control);
+	mailbox__free(l->to_pipeline);
+	loader__close(l->loader);
+	command__free(l->child);
+}
+
+static int block_signals(void)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int live__run(const struct opts *o)
+{
+	struct live l = { .o = o, .started = clock__mono_ns() };
+	struct stats st;
+	int code = 0, sigfd;
+
+	/* Forked before anything is mounted, mapped or blocked, so that the command gets a plain world. */
+	if (o->command == CMD_RUN && !(l.child = command__new(o->argv_run)))
+		return 1;
+	sigfd = block_signals();
+	sinks__configure_spans(o);
+	code = open_parts(&l);
+	code = code ? code : open_kernel(&l);
+	code = code ? code : open_pipeline(&l);
+	if (!code) {
+		banner(&l);
+		code = start(&l);
+	}
+	if (!code) {
+		ready(&l);
+		if (l.child)
+			command__go(l.child);
+		code = control_loop(&l, sigfd);
+	}
+	if (l.thread_started) {
+		end_pipeline(&l);
+		snapshot(&l, &st);
+		report__end(stderr, &st, clock__mono_ns() - l.started);
+	}
+	close_all(&l);
+	close(sigfd);
+	return code;
+}

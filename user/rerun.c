@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+/* replay FILE: a recording through the whole pipeline, giving the same spans each time. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "user/base/clock.h"
+#include "user/base/log.h"
+#include "user/live.h"
+#include "user/loader/report.h"
+#include "user/pipeline.h"
+#include "user/sinks.h"
+#include "user/source/recording.h"
+#include "user/source/source.h"
+
+/* Records between two looks at the queue: replay is as fast as the exporter, not faster. */
+#define STEP 256
+
+static void wait_for_room(struct batch_queue *q, const struct opts *o)
+{
+	size_t bytes;
+
+	while (batch_queue__depth(q, &bytes) > 0 && bytes > o->queue_bytes / 2)
+		usleep(1000);
+}
+
+static int feed(struct replay *r, struct source *s, struct batch_queue *q, const struct opts *o)
+{
+	char why[RECORDING_WHY_MAX];
+	int more;
+
+	while ((more = replay__step(r, s, STEP, why)) > 0)
+		wait_for_room(q, o);
+	if (more < 0)
+		log_error("%s", why);
+	if (replay__lost(r))
+		log_warn("%s: %llu events are missing from the recording", o->file,
+			 (unsigned long long)replay__lost(r));
+	return more < 0 ? 1 : 0;
+}
+
+int rerun__run(struct opts *o)
+{
+	struct pipeline_hooks hooks = { 0 };
+	struct source_opts so = { .next = pipeline__event };
+	uint64_t started = clock__mono_ns();
+	struct exporter *exporter = NULL;
+	struct pipeline *pipeline = NULL;
+	struct source *source = NULL;
+	const void *saved;
+	size_t saved_len;
+	char why[RECORDING_WHY_MAX];
+	struct batch_queue *q = NULL;
+	struct siphash_key key;
+	struct replay *r;
+	int code = 1;
+
+	r = replay__open(o->file, why);
+	if (!r) {
+		log_error("%s", why);
+		return 1;
+	}
+	memcpy(&key, replay__key(r), sizeof(key));
+	saved = replay__options(r, &saved_len);
+	if (opts__load_spans(o, saved, saved_len, stderr)) /* what changes spans comes from the recording */
+		goto out;
+	sinks__configure_spans(o);
+	q = sinks__queue(o);
+	pipeline = q ? pipeline__new(o, &key, &hooks, q) : NULL;
+	so.ctx = pipeline;
+	source = pipeline ? source__new(&so) : NULL;
+	exporter = source ? sinks__exporter(o, q) : NULL;
+	if (!exporter) {
+		log_error("cannot replay: %s", strerror(errno));
+		goto out;
+	}
+	code = feed(r, source, q, o);
+	pipeline__finish(pipeline);
+out:
+	if (exporter) {
+		batch_queue__close(q);
+		exporter__stop(exporter, o->shutdown_timeout_ms * 1000000);
+		report__end(stderr, &stats, clock__mono_ns() - started);
+	}
+	source__free(source);
+	pipeline__free(pipeline);
+	batch_queue__free(q);
+	replay__free(r);
+	return code;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From options to the far end of the pipeline: the queue, the exporter, and limits that are set once per process. */
+#ifndef WS_SINKS_H
+#define WS_SINKS_H
+
+#include "exporter/exporter.h"
+#include "user/base/opts.h"
+
+struct batch_queue *sinks__queue(const struct opts *o); /* NULL with errno */
+struct exporter *sinks__exporter(const struct opts *o, struct batch_queue *q); /* NULL, said */
+/* Nothing was named to send to: traces are shown on the terminal. */
+bool sinks__is_terminal_default(const struct opts *o);
+void sinks__configure_spans(const struct opts *o);
+
+#endif
