@@ -13,7 +13,9 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from rig import WIRESPAN, load, net, tracer  # noqa: E402
+pytest.register_assert_rewrite("chain")
+
+from rig import WIRESPAN, load, net, spans, tracer  # noqa: E402
 from rig.proc import Services  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -74,8 +76,7 @@ def start(tmp_path):
     s = Start(tmp_path)
     yield s
     for t in s.all:
-        if t.service.alive():
-            t.kill()
+        t.kill()
         print(f"--- wirespan's log:\n{t.service.tail(20)}")
 
 
@@ -113,7 +114,6 @@ service:
         self.service = services.start([binary.stdout.strip(), "--config", config], "otelcol", port=self.http)
 
     def spans(self):
-        from rig import spans
         return spans.parse(self.output.read_text()) if self.output.exists() else []
 
 

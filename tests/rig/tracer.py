@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -44,7 +45,9 @@ class Tracer:
     def __init__(self, *args, attach=None, directory=None, exporter="json", env=None, prefix=(), ready=30):
         self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix="wirespan-"))
         self.dir.mkdir(parents=True, exist_ok=True)
-        self.output, self.control, self.log = self.dir / "spans.json", self.dir / "control", self.dir / "wirespan.log"
+        self.output, self.log = self.dir / "spans.json", self.dir / "wirespan.log"
+        # short: the path of a socket has at most 107 characters
+        self.control = pathlib.Path(tempfile.mkdtemp(prefix="ws-")) / "s"
         self.exporter = exporter
         argv = [*prefix, WIRESPAN, "--control", self.control]
         if exporter == "json":
@@ -101,18 +104,18 @@ class Tracer:
             books = self.books()
         return books
 
-    def stop(self, sig=signal.SIGINT, timeout=30, settle=True):
+    def stop(self, sig=signal.SIGINT, timeout=30, settle=True, code=0):
         """Settles, checks the books, ends wirespan; returns the exported spans (exporter json)."""
         if settle:
             self.final = self.settle()
             assert not imbalance(self.final), imbalance(self.final)
         self.service.signal(sig)
         try:
-            code = self.service.p.wait(timeout)
+            got = self.service.p.wait(timeout)
         except subprocess.TimeoutExpired:
             self.service.stop()
             raise AssertionError(f"wirespan did not end within {timeout} s of {sig!r}:\n{self.stderr()}") from None
-        assert code == 0, f"wirespan ended with {code}:\n{self.stderr()}"
+        assert got == code, f"wirespan ended with {got}:\n{self.stderr()}"
         return self.spans() if self.exporter == "json" else None
 
     def spans(self):
@@ -132,13 +135,14 @@ class Tracer:
         return (int(f[11]) + int(f[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self):
-        self.service.stop()
+        if self.service.alive():
+            self.service.stop()
+        shutil.rmtree(self.control.parent, ignore_errors=True)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc):
-        if self.service.alive():
-            self.service.stop()
+        self.kill()
         if exc[0] is not None:
             print(f"--- wirespan, end of its log:\n{self.service.tail(20)}")

@@ -28,13 +28,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HEAD_MAX 65536
+/* Of a response, with what came of its body in the same read. */
+#define HEAD_MAX (256 << 10)
 
 struct conn {
 	int fd;
 	char out[2048];
 	size_t out_len, out_off;
-	char head[HEAD_MAX]; /* of the response */
+	char head[HEAD_MAX];
 	size_t head_len;
 	int64_t body_left;   /* -1: in the head; -2: until the connection ends */
 	long request;	     /* number of the one in flight, -1: none */
