@@ -73,8 +73,8 @@ static inline void procfs__add(const struct fake *f)
 
 	snprintf(path, sizeof(path), "%s/%u", procfs, f->pid);
 	mkdir(path, 0700);
-	n = snprintf(text, sizeof(text), "%u (%s) S %u 1 1 0 -1 %lu 0 0 0 0 0 0 0 0 20 0 1 0 %llu 0 0\n", f->pid, f->comm,
-		     f->ppid, f->flags, f->ticks);
+	n = snprintf(text, sizeof(text), "%u (%s) S %u 1 1 0 -1 %lu 0 0 0 0 0 0 0 0 20 0 1 0 %llu 0 0\n", f->pid,
+		     f->comm, f->ppid, f->flags, f->ticks);
 	snprintf(path, sizeof(path), "%u/stat", f->pid);
 	procfs__write(path, text, (size_t)n);
 	n = snprintf(text, sizeof(text), "Name:\t%s\nUid:\t%u\t%u\t0\t0\n", f->comm, f->uid, f->uid);

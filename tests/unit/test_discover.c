@@ -22,7 +22,7 @@ static const struct fake tree[] = {
 	{ 101, 100, 0, 11, "gunicorn", PY, "/srv/shop", PY "|/usr/bin/gunicorn|shop.wsgi", "", NULL, 0 },
 	{ 102, 101, 0, 12, "curl", "/usr/bin/curl", "/", "curl|x", "", NULL, 0 },
 	{ 200, 1, 0, 20, "nginx", "/usr/sbin/nginx", "/", "nginx: master", "", NULL, 0 },
-	{ 300, 1, 0, 30, "nginx", "/home/x/fake", "/", "nginx", "", NULL, 0 },
+	{ 300, 1, 0, 30, "nginx", "/opt/fake", "/", "nginx", "", NULL, 0 },
 	{ SELF, 1, 0, 90, "wirespan", "/usr/bin/wirespan", "/", "wirespan", "", NULL, 0 },
 	{ 901, SELF, 0, 91, "cmd", "/usr/bin/cmd", "/", "cmd", "", NULL, 0 },
 };
@@ -53,8 +53,9 @@ static void start(struct discover_opts o)
 
 static void tell(enum ws_proc_what what, uint32_t tgid, uint32_t ppid, const char *comm)
 {
-	struct ws_ev_proc ev = { .ev = { .type = WS_EV_PROC, .len = sizeof(ev) }, .tgid = tgid, .ppid = ppid,
-				 .what = (uint16_t)what };
+	struct ws_ev_proc ev = {
+		.ev = { .type = WS_EV_PROC, .len = sizeof(ev) }, .tgid = tgid, .ppid = ppid, .what = (uint16_t)what
+	};
 
 	snprintf(ev.comm, sizeof(ev.comm), "%s", comm);
 	assert_int_equal(discover__proc_event(d, &ev), 0);
@@ -78,7 +79,7 @@ static void test_all(void **state)
 	assert_true(traced(901));
 	assert_false(traced(SELF));
 	assert_int_equal(flags[SELF], WS_PROC_EXCLUDED);
-	assert_int_equal(flags[2], UINT32_MAX); /* kernel threads are nobody's business */
+	assert_int_equal(flags[2], UINT32_MAX);	   /* kernel threads are nobody's business */
 	assert_true(discover__selected(d, 12345)); /* unknown */
 	assert_int_equal(flags[200], WS_PROC_TRACED | WS_PROC_LOOP);
 	assert_int_equal(flags[300], WS_PROC_TRACED); /* a name is not enough */
@@ -109,7 +110,7 @@ static void test_pid(void **state)
 	tell(WS_PROC_EXIT, 500, 101, "");
 	assert_int_equal(flags[500], 0);
 	assert_true(discover__selected(d, 500)); /* for spans that come late */
-	tell(WS_PROC_FORK, 500, 1, "x"); /* the number is used again */
+	tell(WS_PROC_FORK, 500, 1, "x");	 /* the number is used again */
 	assert_false(traced(500));
 	discover__free(d);
 }
@@ -236,8 +237,15 @@ static void test_bad_lists(void **state)
 static void test_memory(void **state)
 {
 	for (long k = 0; k < 150; k++) {
-		struct discover_opts o = { .procfs = procfs, .pid = "1,2", .exe = "a", .port = "80", .include = "x",
-					   .exclude = "y", .lookup = lookup, .self = SELF, .set_flags = on_flags };
+		struct discover_opts o = { .procfs = procfs,
+					   .pid = "1,2",
+					   .exe = "a",
+					   .port = "80",
+					   .include = "x",
+					   .exclude = "y",
+					   .lookup = lookup,
+					   .self = SELF,
+					   .set_flags = on_flags };
 		struct ws_ev_proc ev = { .tgid = 700, .ppid = 100, .what = WS_PROC_FORK };
 		int err;
 
@@ -260,13 +268,13 @@ static void test_memory(void **state)
 }
 
 /* Many processes come and go while another thread asks. (Built with the thread sanitizer, this is the test for it.) */
-static volatile bool stop;
+static bool stop;
 
 static void *asker(void *arg)
 {
 	uint32_t i = 0, yes = 0;
 
-	while (!stop)
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
 		yes += discover__selected(d, 10000 + i++ % 5000);
 	return yes ? arg : NULL;
 }
@@ -276,7 +284,7 @@ static void test_churn(void **state)
 	pthread_t thread;
 
 	start((struct discover_opts){ .pid = "100" });
-	stop = false;
+	__atomic_store_n(&stop, false, __ATOMIC_RELAXED);
 	assert_int_equal(pthread_create(&thread, NULL, asker, NULL), 0);
 	for (uint32_t i = 0; i < 30000; i++) {
 		uint32_t tgid = 10000 + i % 5000;
@@ -285,7 +293,7 @@ static void test_churn(void **state)
 		assert_int_equal(discover__selected(d, tgid), i % 2);
 		tell(WS_PROC_EXIT, tgid, 1, "");
 	}
-	stop = true;
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	discover__free(d);
 }
@@ -327,10 +335,10 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_all),   cmocka_unit_test(test_pid),	cmocka_unit_test(test_run),
-		cmocka_unit_test(test_exe),   cmocka_unit_test(test_globs),	cmocka_unit_test(test_port),
+		cmocka_unit_test(test_all),	 cmocka_unit_test(test_pid),	   cmocka_unit_test(test_run),
+		cmocka_unit_test(test_exe),	 cmocka_unit_test(test_globs),	   cmocka_unit_test(test_port),
 		cmocka_unit_test(test_services), cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_churn), cmocka_unit_test(test_real),
+		cmocka_unit_test(test_churn),	 cmocka_unit_test(test_real),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The stage: resources, waiting, inheritance, late spans, names, what is left out. The books balance after each test. */
+/* The stage: resources, waiting, inheritance, late spans, names, what is left out. The books balance after each test.
+ */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -82,7 +83,8 @@ static void push(uint32_t tgid, const char *path, enum span_kind kind, uint64_t 
 	enrich__push(t.e, s, at);
 }
 
-static void tell_proc(enum ws_proc_what what, uint32_t tgid, uint32_t ppid, uint64_t at, const char *comm, struct str args)
+static void tell_proc(enum ws_proc_what what, uint32_t tgid, uint32_t ppid, uint64_t at, const char *comm,
+		      struct str args)
 {
 	struct ws_ev_proc *ev = calloc(1, sizeof(*ev) + args.len);
 
@@ -393,7 +395,9 @@ static void test_memory(void **state)
 		finish();
 	}
 	for (long k = 0;; k++) {
-		struct enrich_opts o = { .routes = true, .route_patterns = "/x", .exclude_paths = "/y", .next = on_next };
+		struct enrich_opts o = {
+			.routes = true, .route_patterns = "/x", .exclude_paths = "/y", .next = on_next
+		};
 		struct enrich *e;
 
 		mem__fail_after(k);
@@ -410,10 +414,12 @@ static void test_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_waits),	  cmocka_unit_test(test_exec_fallback), cmocka_unit_test(test_exec_storm),
-		cmocka_unit_test(test_inherits),  cmocka_unit_test(test_pid_reuse),	cmocka_unit_test(test_left_out),
-		cmocka_unit_test(test_names),	  cmocka_unit_test(test_bad_patterns),	cmocka_unit_test(test_bounds),
-		cmocka_unit_test(test_hostile_records), cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_waits),	   cmocka_unit_test(test_exec_fallback),
+		cmocka_unit_test(test_exec_storm), cmocka_unit_test(test_inherits),
+		cmocka_unit_test(test_pid_reuse),  cmocka_unit_test(test_left_out),
+		cmocka_unit_test(test_names),	   cmocka_unit_test(test_bad_patterns),
+		cmocka_unit_test(test_bounds),	   cmocka_unit_test(test_hostile_records),
+		cmocka_unit_test(test_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

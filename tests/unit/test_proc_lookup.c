@@ -27,20 +27,21 @@ static const struct fake tree[] = {
 	{ 101, 100, 33, 1100, "gunicorn", PY, "/srv/shop", "gunicorn: worker [shop.wsgi]", "", NULL, 0 },
 	/* uvicorn --workers: children of multiprocessing */
 	{ 200, 1, 0, 2000, "uvicorn", PY, "/srv/cart", PY "|/usr/bin/uvicorn|app:app|--workers|2", "", NULL, 0 },
-	{ 201, 200, 0, 2100, "python3", PY, "/srv/cart", PY "|-c|from multiprocessing.spawn import x|--multiprocessing-fork",
-	  "", NULL, 0 },
+	{ 201, 200, 0, 2100, "python3", PY, "/srv/cart",
+	  PY "|-c|from multiprocessing.spawn import x|--multiprocessing-fork", "", NULL, 0 },
 	/* a supervisor is nobody's master */
 	{ 300, 1, 0, 3000, "supervisord", PY, "/", PY "|/usr/bin/supervisord", "", NULL, 0 },
 	{ 301, 300, 0, 3100, "python3", PY, "/srv/pay", "python3|-c|x", "", NULL, 0 },
 	{ 302, 300, 0, 3200, "python3", PY, "/srv/pay", "python3|app.py", "", NULL, 0 },
 	/* environment */
 	{ 400, 1, 0, 4000, "java", "/usr/bin/java", "/", "java|-jar|x.jar",
-	  "OTEL_SERVICE_NAME=ledger|OTEL_RESOURCE_ATTRIBUTES=service.name=no,service.namespace=fin,telemetry.sdk.name=lie",
+	  "OTEL_SERVICE_NAME=ledger|OTEL_RESOURCE_ATTRIBUTES=service.name=no,service.namespace=fin,telemetry.sdk.name="
+	  "lie",
 	  "0::/docker/" ID "\n", 0 },
-	{ 401, 1, 0, 4000, "node", "/usr/bin/node", "/srv/x", "node|y.js", "OTEL_RESOURCE_ATTRIBUTES=service.name=from-attrs",
+	{ 401, 1, 0, 4000, "node", "/usr/bin/node", "/srv/x", "node|y.js",
+	  "OTEL_RESOURCE_ATTRIBUTES=service.name=from-attrs", NULL, 0 },
+	{ 402, 1, 0, 4000, "node", "/usr/bin/node", "/srv/x", "node|y.js", "OTEL_RESOURCE_ATTRIBUTES=service.name=z,b",
 	  NULL, 0 },
-	{ 402, 1, 0, 4000, "node", "/usr/bin/node", "/srv/x", "node|y.js", "OTEL_RESOURCE_ATTRIBUTES=service.name=z,b", NULL,
-	  0 },
 	{ 500, 1, 0, 5000, "nginx", "/usr/sbin/nginx (deleted)", "/", "nginx: master process nginx", "", NULL, 0 },
 	{ 501, 500, 33, 5100, "nginx", "/usr/sbin/nginx", "/", "nginx: worker process", "", NULL, 0 },
 	{ 600, 1, 0, 6000, "a) (b", PY, "/", "python3", "", NULL, 0 },
@@ -51,7 +52,8 @@ static struct dynbuf record;
 
 static int setup(void **state)
 {
-	struct proc_lookup_opts o = { .procfs = procfs, .version = "0.1.0",
+	struct proc_lookup_opts o = { .procfs = procfs,
+				      .version = "0.1.0",
 				      .resource_attributes = "team=red,service.name=all,host.name=given" };
 	char etc[600];
 
@@ -138,10 +140,17 @@ static void test_names(void **state)
 		uint32_t pid;
 		const char *name, *owner;
 	} t[] = {
-		{ 100, "shop", "root" },     { 101, "shop", "web" },  { 200, "cart", "root" },
-		{ 201, "cart", "root" },     { 302, "pay", "root" },  { 301, "unknown_service:python3.11", "root" },
-		{ 401, "from-attrs", "root" }, { 402, "y", "root" },  { 500, "nginx", "root" },
-		{ 501, "nginx", "web" },     { 600, "unknown_service:python3.11", "root" },
+		{ 100, "shop", "root" },
+		{ 101, "shop", "web" },
+		{ 200, "cart", "root" },
+		{ 201, "cart", "root" },
+		{ 302, "pay", "root" },
+		{ 301, "unknown_service:python3.11", "root" },
+		{ 401, "from-attrs", "root" },
+		{ 402, "y", "root" },
+		{ 500, "nginx", "root" },
+		{ 501, "nginx", "web" },
+		{ 600, "unknown_service:python3.11", "root" },
 	};
 	struct proc_facts f;
 
@@ -308,9 +317,9 @@ static void test_real(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_attributes), cmocka_unit_test(test_names),
-		cmocka_unit_test(test_master),	   cmocka_unit_test(test_gone),
-		cmocka_unit_test(test_memory),	   cmocka_unit_test(test_bad_attributes),
+		cmocka_unit_test(test_attributes),     cmocka_unit_test(test_names),
+		cmocka_unit_test(test_master),	       cmocka_unit_test(test_gone),
+		cmocka_unit_test(test_memory),	       cmocka_unit_test(test_bad_attributes),
 		cmocka_unit_test(test_decode_hostile), cmocka_unit_test(test_real),
 	};
 

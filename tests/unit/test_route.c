@@ -243,12 +243,23 @@ static void test_globs(void **state)
 		const char *pat, *text;
 		bool yes;
 	} t[] = {
-		{ "/health", "/health", true },	    { "/health", "/healthz", false }, { "/health*", "/healthz/x", true },
-		{ "*", "", true },		    { "*a*b", "xxaxxb", true },	      { "*a*b", "xxaxxbc", false },
-		{ "?", "", false },		    { "[a-c]x", "bx", true },	      { "[!a-c]x", "bx", false },
-		{ "[]]", "]", true },		    { "[", "[", true },		      { "[a", "[a", true },
-		{ "\\*", "*", true },		    { "\\*", "x", false },	      { "a\\", "a\\", true },
-		{ "", "", true },		    { "", "x", false },
+		{ "/health", "/health", true },
+		{ "/health", "/healthz", false },
+		{ "/health*", "/healthz/x", true },
+		{ "*", "", true },
+		{ "*a*b", "xxaxxb", true },
+		{ "*a*b", "xxaxxbc", false },
+		{ "?", "", false },
+		{ "[a-c]x", "bx", true },
+		{ "[!a-c]x", "bx", false },
+		{ "[]]", "]", true },
+		{ "[", "[", true },
+		{ "[a", "[a", true },
+		{ "\\*", "*", true },
+		{ "\\*", "x", false },
+		{ "a\\", "a\\", true },
+		{ "", "", true },
+		{ "", "x", false },
 	};
 
 	for (size_t i = 0; i < sizeof(t) / sizeof(*t); i++) {
@@ -263,9 +274,14 @@ static void test_globs(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_shapes),	 cmocka_unit_test(test_patterns), cmocka_unit_test(test_bad_patterns),
-		cmocka_unit_test(test_fanout),	 cmocka_unit_test(test_merge_keeps_collapsed),
-		cmocka_unit_test(test_bounds),	 cmocka_unit_test(test_hostile),  cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_shapes),
+		cmocka_unit_test(test_patterns),
+		cmocka_unit_test(test_bad_patterns),
+		cmocka_unit_test(test_fanout),
+		cmocka_unit_test(test_merge_keeps_collapsed),
+		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_globs),
 	};
 

@@ -36,7 +36,8 @@ static const struct {
 	{ PY, "/srv/shop", "python", NULL, "-", true },
 	{ PY, "/srv/shop", "python|-", NULL, "-", true },
 	{ PY, "/srv/shop", "python|-c|print(1)", NULL, "-", true },
-	{ PY, "/srv/shop", "python|-c|from multiprocessing.spawn import spawn_main|--multiprocessing-fork", NULL, "-", true },
+	{ PY, "/srv/shop", "python|-c|from multiprocessing.spawn import spawn_main|--multiprocessing-fork", NULL, "-",
+	  true },
 	{ PY, "/srv/shop", "python|-m|joblib.externals.loky.backend.popen_loky_posix|--x", NULL, "-", true },
 	{ PY, "/app", "python|main.py", NULL, "app", false },
 	{ PY, "/", "python|main.py", NULL, "main", false },
@@ -115,8 +116,11 @@ static void guess(size_t i, const char *comm, struct service_guess *g)
 {
 	char args[512];
 	size_t n = strlen(cases[i].args);
-	struct service_input in = { .exe = str__of(cases[i].exe), .cwd = str__of(cases[i].cwd), .comm = str__of(comm),
-				    .args = { args, n }, .flask_app = str__of(cases[i].flask_app) };
+	struct service_input in = { .exe = str__of(cases[i].exe),
+				    .cwd = str__of(cases[i].cwd),
+				    .comm = str__of(comm),
+				    .args = { args, n },
+				    .flask_app = str__of(cases[i].flask_app) };
 
 	for (size_t k = 0; k < n; k++)
 		args[k] = cases[i].args[k] == '|' ? '\0' : cases[i].args[k];
@@ -133,8 +137,8 @@ static void test_names(void **state)
 
 		guess(i, "curl", &g);
 		if (strcmp(g.name, want) != 0 || g.worker != cases[i].worker) {
-			print_error("%s in %s: %s: got \"%s\"%s, want \"%s\"\n", cases[i].exe, cases[i].cwd, cases[i].args,
-				    g.name, g.worker ? " (worker)" : "", want);
+			print_error("%s in %s: %s: got \"%s\"%s, want \"%s\"\n", cases[i].exe, cases[i].cwd,
+				    cases[i].args, g.name, g.worker ? " (worker)" : "", want);
 			bad++;
 		}
 	}
@@ -144,16 +148,28 @@ static void test_names(void **state)
 /* Any cut and any byte of hostile arguments: no crash, a terminated name without control characters. */
 static void test_names_hostile(void **state)
 {
-	static const char *const exes[] = { PY, NODE, JAVA, "/usr/bin/ruby", "/usr/bin/php", "/usr/bin/dotnet", "/bin/sh",
-					    "/usr/bin/perl", "/x/beam.smp", "/x/uwsgi", "/x/y", "" };
+	static const char *const exes[] = { PY,
+					    NODE,
+					    JAVA,
+					    "/usr/bin/ruby",
+					    "/usr/bin/php",
+					    "/usr/bin/dotnet",
+					    "/bin/sh",
+					    "/usr/bin/perl",
+					    "/x/beam.smp",
+					    "/x/uwsgi",
+					    "/x/y",
+					    "" };
 	static const char alphabet[] = "-:[]()/.,=aA1 \0mcWXDjar@\x80\xff\n";
 	uint32_t seed = 12345;
 
 	for (int round = 0; round < 60000; round++) {
 		size_t n = (size_t)(seed >> 8) % 40;
 		char *args = n ? mem__alloc(n) : NULL; /* exact size: an overread is found */
-		struct service_input in = { .exe = str__of(exes[round % 12]), .cwd = str__of(round % 3 ? "/srv/../x" : ""),
-					    .comm = STR("c"), .args = { args, n } };
+		struct service_input in = { .exe = str__of(exes[round % 12]),
+					    .cwd = str__of(round % 3 ? "/srv/../x" : ""),
+					    .comm = STR("c"),
+					    .args = { args, n } };
 		struct service_guess g;
 
 		for (size_t k = 0; k < n; k++) {
@@ -198,9 +214,11 @@ static void test_container_ids(void **state)
 		  "9c8bd7f0d1ca44d2b7d1f5a4f3a3a3a3-1234567890", false },
 		{ "nonsense", "", false },
 		{ "1:", "", false },
-		{ "36 35 98:0 /var/lib/docker/containers/" ID "/hostname /etc/hostname rw - ext4 /dev/vda rw\n", ID, true },
-		{ "36 35 98:0 /containers/storage/overlay-containers/" ID "/userdata/hosts /etc/hosts rw - tmpfs t rw\n", ID,
+		{ "36 35 98:0 /var/lib/docker/containers/" ID "/hostname /etc/hostname rw - ext4 /dev/vda rw\n", ID,
 		  true },
+		{ "36 35 98:0 /containers/storage/overlay-containers/" ID
+		  "/userdata/hosts /etc/hosts rw - tmpfs t rw\n",
+		  ID, true },
 		{ "36 35 0:30 /docker/" ID " /sys/fs/cgroup ro - cgroup2 cgroup rw\n", ID, true },
 		/* the host, which sees the file systems of its containers */
 		{ "36 35 0:30 / /var/lib/docker/containers/" ID "/mounts/shm rw - tmpfs shm rw\n", "", true },
@@ -219,8 +237,9 @@ static void test_container_ids(void **state)
 
 static void test_resource_attributes(void **state)
 {
-	static const char *const bad[] = { "a", "a=b,c", "=b", "a=%", "a=%4", "a=%zz", "a=1,b=%ff", "a=%00", "a=\xc0\xaf",
-					   "a=\xed\xa0\x80", "%ff=1" };
+	static const char *const bad[] = { "a",		 "a=b,c",	   "=b",	"a=%",
+					   "a=%4",	 "a=%zz",	   "a=1,b=%ff", "a=%00",
+					   "a=\xc0\xaf", "a=\xed\xa0\x80", "%ff=1" };
 	struct resattr *r;
 	struct arena mem;
 	size_t n;
@@ -273,9 +292,9 @@ static void test_uuid(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_names),	     cmocka_unit_test(test_names_hostile),
+		cmocka_unit_test(test_names),	      cmocka_unit_test(test_names_hostile),
 		cmocka_unit_test(test_container_ids), cmocka_unit_test(test_resource_attributes),
-		cmocka_unit_test(test_utf8),	     cmocka_unit_test(test_uuid),
+		cmocka_unit_test(test_utf8),	      cmocka_unit_test(test_uuid),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

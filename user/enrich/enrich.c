@@ -57,7 +57,8 @@ struct enrich {
 
 static bool is_per_process(const char *key)
 {
-	static const char *const keys[] = { "process.pid", "process.parent_pid", "process.owner", "process.creation.time" };
+	static const char *const keys[] = { "process.pid", "process.parent_pid", "process.owner",
+					    "process.creation.time" };
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
 		if (strcmp(key, keys[i]) == 0)
@@ -159,7 +160,8 @@ static struct resource *resource_of(struct enrich *e, struct proc *p)
 	if (p->res)
 		return p->res;
 	r = resource__new();
-	if (r && add_all(r, p) == 0 && (r->service_name.len || add_str(r, "service.name", STR("unknown_service")) == 0)) {
+	if (r && add_all(r, p) == 0 &&
+	    (r->service_name.len || add_str(r, "service.name", STR("unknown_service")) == 0)) {
 		resource__seal(r);
 		p->res = r;
 		return r;
@@ -241,9 +243,10 @@ static struct route_table *routes_for(struct enrich *e, const struct span *s)
 		struct str peer = with_peer ? s->display_peer : STR_NULL;
 
 		len = snprintf(key, sizeof(key), "%c%.*s\n%.*s", client ? 'c' : 's',
-			       (int)(s->res->service_name.len < SERVICE_NAME_MAX ? s->res->service_name.len :
-										   SERVICE_NAME_MAX - 1),
-			       s->res->service_name.p, (int)(peer.len < SERVICE_NAME_MAX ? peer.len : SERVICE_NAME_MAX - 1),
+			       (int)(s->res->service_name.len < SERVICE_NAME_MAX ? s->res->service_name.len
+										 : SERVICE_NAME_MAX - 1),
+			       s->res->service_name.p,
+			       (int)(peer.len < SERVICE_NAME_MAX ? peer.len : SERVICE_NAME_MAX - 1),
 			       peer.len ? peer.p : "");
 		HASH_FIND(hh, e->routes, key, (size_t)len, r);
 		if (!r && e->n_routes < (with_peer ? PEER_TABLES_MAX : ROUTE_TABLES_MAX))

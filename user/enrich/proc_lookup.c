@@ -54,7 +54,7 @@ static const char *arch_name(const char *machine)
 	static const struct {
 		const char *machine, *name;
 	} names[] = {
-		{ "x86_64", "amd64" }, { "aarch64", "arm64" }, { "i686", "x86" },   { "i386", "x86" },
+		{ "x86_64", "amd64" }, { "aarch64", "arm64" }, { "i686", "x86" },  { "i386", "x86" },
 		{ "armv7l", "arm32" }, { "ppc64le", "ppc64" }, { "ia64", "ia64" }, { "s390x", "s390x" },
 	};
 
@@ -145,7 +145,7 @@ void proc_lookup__free(struct proc_lookup *l)
 struct identity {
 	struct service_guess guess;
 	uint32_t master;
-	uint64_t master_start; /* ticks */
+	uint64_t master_start;		   /* ticks */
 	struct str env_service, env_attrs; /* of the process, else of its master */
 };
 
@@ -321,7 +321,8 @@ static bool is_go(const char *path)
 
 			memcpy(&nh, note + k, sizeof(nh));
 			found = nh.n_namesz == 4 && nh.n_type == 4 && memcmp(note + k + sizeof(nh), "Go\0\0", 4) == 0;
-			size = sizeof(nh) + (((uint64_t)nh.n_namesz + 3) & ~3ull) + (((uint64_t)nh.n_descsz + 3) & ~3ull);
+			size = sizeof(nh) + (((uint64_t)nh.n_namesz + 3) & ~3ull) +
+			       (((uint64_t)nh.n_descsz + 3) & ~3ull);
 			k += size < sizeof(note) ? (ssize_t)size : n;
 		}
 	}
@@ -411,7 +412,8 @@ static void set_service_name(struct proc_lookup *l, const struct service_guess *
 	if (guess->name[0])
 		snprintf(name, sizeof(name), "%s", guess->name);
 	else if ((exe && exe[1]) || l->raw.comm[0])
-		snprintf(name, sizeof(name), "unknown_service:%.*s", SERVICE_NAME_MAX, exe && exe[1] ? exe + 1 : l->raw.comm);
+		snprintf(name, sizeof(name), "unknown_service:%.*s", SERVICE_NAME_MAX,
+			 exe && exe[1] ? exe + 1 : l->raw.comm);
 	else
 		snprintf(name, sizeof(name), "unknown_service");
 	set_str(l, "service.name", str__of(name));

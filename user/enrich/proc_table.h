@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The processes that enrichment knows on the pipeline thread, each as a chain of incarnations: a pid is used again after
- * an exit, and an exec makes another program of the same process. A span finds the one that was there when it started.
+ * The processes that enrichment knows on the pipeline thread, each as a chain of incarnations: a pid is used again
+ * after an exit, and an exec makes another program of the same process. A span finds the one that was there when it
+ * started.
  *
  * Bounded: the processes not used for the longest time go first, the dead before the living.
  */

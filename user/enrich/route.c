@@ -3,8 +3,8 @@
  * Routes from raw paths.
  *
  * Patterns that the operator configured come first. For everything else a trie of path segments is learnt per service:
- * a segment that looks like a value (number, UUID, hash, date, token, address, anything encoded) becomes {id} at once; a
- * position at which more than `fanout` different segments were seen becomes {id} as a whole, with everything below
+ * a segment that looks like a value (number, UUID, hash, date, token, address, anything encoded) becomes {id} at once;
+ * a position at which more than `fanout` different segments were seen becomes {id} as a whole, with everything below
  * merged. So a template may become more general in the course of time, never more special, and their number is
  * bounded whatever a client asks for. Beyond max_nodes a new path gets no template.
  */
@@ -120,8 +120,9 @@ static bool pattern_ok(struct str pat)
 static bool is_static_file(struct str s)
 {
 	static const char *const exts[] = {
-		"css", "js",  "mjs",  "map",  "png",  "jpg",  "jpeg", "gif", "svg", "ico", "webp", "avif", "woff", "woff2",
-		"ttf", "eot", "html", "htm", "txt", "xml", "json", "webmanifest", "wasm", "pdf", "mp4", "php", NULL,
+		"css", "js",   "mjs",  "map",	      "png",   "jpg", "jpeg", "gif",  "svg",
+		"ico", "webp", "avif", "woff",	      "woff2", "ttf", "eot",  "html", "htm",
+		"txt", "xml",  "json", "webmanifest", "wasm",  "pdf", "mp4",  "php",  NULL,
 	};
 	const char *dot = s.len ? memrchr(s.p, '.', s.len) : NULL;
 	struct str ext;

@@ -8,16 +8,16 @@
 
 /* Names that tell nothing about what a program is for. */
 static const char *const generic[] = {
-	"app",	  "main",	 "server",     "index", "wsgi",	   "asgi",  "manage", "run",	   "__main__", "__init__",
-	"start",  "application", "api_server", "entry", "web",	   "serve", "celery", "celeryapp", "artisan",  "program",
-	"worker", "cli",	 "bootstrap",  "init",	"startup", "a.out", NULL,
+	"app",	    "main",    "server",      "index",	    "wsgi",	 "asgi", "manage",  "run",    "__main__",
+	"__init__", "start",   "application", "api_server", "entry",	 "web",	 "serve",   "celery", "celeryapp",
+	"artisan",  "program", "worker",      "cli",	    "bootstrap", "init", "startup", "a.out",  NULL,
 };
 
 /* Directories between a project and its code. */
 static const char *const generic_dirs[] = {
-	"src",	"bin",	"sbin", "dist", "build", "lib",	  "lib64",	   "code",	    "current",	"out",	  "target",
-	"libs", "debug", "release", "cmd", "public", "scripts", "site-packages", "dist-packages", ".bin",
-	"node_modules", "www", "html", "classes", "publish", "net", NULL,
+	"src",		 "bin",	   "sbin",	   "dist",  "build",   "lib",	  "lib64",   "code",	"current",
+	"out",		 "target", "libs",	   "debug", "release", "cmd",	  "public",  "scripts", "site-packages",
+	"dist-packages", ".bin",   "node_modules", "www",   "html",    "classes", "publish", "net",	NULL,
 };
 
 /* Where a walk up the tree has left the project. */
@@ -57,8 +57,9 @@ static struct str dir_of(struct str path)
 
 static struct str cut_ext(struct str name)
 {
-	static const char *const exts[] = { ".py", ".pyc", ".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx", ".rb", ".ru",
-					    ".php", ".pl", ".sh", ".dll", ".jar", ".war", ".exe", ".phar", NULL };
+	static const char *const exts[] = { ".py",  ".pyc", ".js",  ".mjs", ".cjs",  ".ts", ".mts",
+					    ".jsx", ".tsx", ".rb",  ".ru",  ".php",  ".pl", ".sh",
+					    ".dll", ".jar", ".war", ".exe", ".phar", NULL };
 	const char *dot = name.len > 1 ? memrchr(name.p, '.', name.len) : NULL;
 
 	if (dot && dot > name.p && str__in((struct str){ dot, name.len - (size_t)(dot - name.p) }, exts))
@@ -275,7 +276,8 @@ static const struct interpreter *find_interpreter(struct str base)
 		while (at < base.len && (isdigit((unsigned char)base.p[at]) || base.p[at] == '.'))
 			at++;
 		/* python3.13t (free-threaded), python3-dbg, python3.7m */
-		if (at == base.len || (at + 1 == base.len && strchr("mtd", base.p[at]) && at > strlen(interpreters[i].exe)) ||
+		if (at == base.len ||
+		    (at + 1 == base.len && strchr("mtd", base.p[at]) && at > strlen(interpreters[i].exe)) ||
 		    str__eq((struct str){ base.p + at, base.len - at }, STR("-dbg")))
 			return &interpreters[i];
 	}

@@ -32,8 +32,9 @@ static size_t first_operand(const struct service_args *a, size_t i, const char *
 
 /* Run somebody's script, or one named in package.json: then the directory is the best name. */
 static const char *const node_runners[] = { "nodemon", "ts-node", "ts-node-dev", "tsx", "babel-node", NULL };
-static const char *const node_managers[] = { "npm",   "npx",   "yarn",	  "pnpm",	"npm-cli",  "npx-cli",
-					     "yarnpkg", "pnpx", "corepack", "concurrently", "lerna", "turbo", NULL };
+static const char *const node_managers[] = { "npm",	"npx",	   "yarn", "pnpm",     "npm-cli",
+					     "npx-cli", "yarnpkg", "pnpx", "corepack", "concurrently",
+					     "lerna",	"turbo",   NULL };
 static const char *const node_supervisors[] = { "pm2", "PM2", "forever", NULL };
 
 static struct str node_tool(struct str word)
@@ -72,8 +73,10 @@ static void node_operand(struct service_args *a, size_t i)
 
 void service__node(struct service_args *a)
 {
-	static const char *const with_value[] = { "-r", "--require", "--import", "--loader", "--experimental-loader",
-						  "--env-file", "-C", "--conditions", "--title", NULL };
+	static const char *const with_value[] = {
+		"-r",	      "--require", "--import",	   "--loader", "--experimental-loader",
+		"--env-file", "-C",	   "--conditions", "--title",  NULL
+	};
 	static const char *const code[] = { "-e", "-p", "--eval", "--print", "-pe", NULL };
 	static const char *const subcommands[] = { "run", "serve", "task", NULL };
 	struct str first = a->n ? a->w[0] : STR_NULL, base = node_tool(first);
@@ -164,8 +167,20 @@ static void name_class(struct service_args *a, struct str cls)
 void service__java(struct service_args *a)
 {
 	static const char *const with_value[] = {
-		"-cp", "-classpath", "--class-path", "-p", "--module-path", "--upgrade-module-path", "--add-modules",
-		"--add-opens", "--add-exports", "--add-reads", "--patch-module", "--limit-modules", "--source", NULL,
+		"-cp",
+		"-classpath",
+		"--class-path",
+		"-p",
+		"--module-path",
+		"--upgrade-module-path",
+		"--add-modules",
+		"--add-opens",
+		"--add-exports",
+		"--add-reads",
+		"--patch-module",
+		"--limit-modules",
+		"--source",
+		NULL,
 	};
 	static const char *const names[] = { "-Dotel.service.name=", "-Dspring.application.name=",
 					     "--spring.application.name=", NULL };
@@ -217,8 +232,9 @@ static bool ruby_title(struct service_args *a)
 void service__ruby(struct service_args *a)
 {
 	static const char *const with_value[] = { "-I", "-r", "-C", "-E", "-K", NULL };
-	static const char *const servers[] = { "puma", "rails", "rackup", "unicorn", "unicorn_rails", "thin", "sidekiq",
-					       "bundle", "rake", "spring", "falcon", "passenger", "resque", NULL };
+	static const char *const servers[] = { "puma",	 "rails",     "rackup", "unicorn", "unicorn_rails",
+					       "thin",	 "sidekiq",   "bundle", "rake",	   "spring",
+					       "falcon", "passenger", "resque", NULL };
 	size_t i;
 
 	if (!a->n)
@@ -261,8 +277,9 @@ void service__php(struct service_args *a)
 
 void service__dotnet(struct service_args *a)
 {
-	static const char *const with_value[] = { "--additionalprobingpath", "--depsfile", "--runtimeconfig",
-						  "--fx-version", "--roll-forward", NULL };
+	static const char *const with_value[] = { "--additionalprobingpath", "--depsfile",
+						  "--runtimeconfig",	     "--fx-version",
+						  "--roll-forward",	     NULL };
 	size_t i = first_operand(a, 1, with_value);
 	struct str project;
 

@@ -17,24 +17,47 @@ static const struct {
 	const char *name;
 	enum launcher_kind kind;
 } launchers[] = {
-	{ "uvicorn", LAUNCH_APP },	  { "gunicorn", LAUNCH_APP },	   { "hypercorn", LAUNCH_APP },
-	{ "daphne", LAUNCH_APP },	  { "waitress-serve", LAUNCH_APP }, { "waitress", LAUNCH_APP },
-	{ "granian", LAUNCH_APP },	  { "flask", LAUNCH_FLASK },	   { "celery", LAUNCH_CELERY },
-	{ "fastapi", LAUNCH_RUN },	  { "streamlit", LAUNCH_RUN },	   { "coverage", LAUNCH_RUN },
-	{ "sanic", LAUNCH_APP },	  { "django-admin", LAUNCH_CWD },  { "ddtrace-run", LAUNCH_RUN },
-	{ "watchmedo", LAUNCH_CWD },	  { "twistd", LAUNCH_CWD },	   { "pserve", LAUNCH_CWD },
+	{ "uvicorn", LAUNCH_APP },   { "gunicorn", LAUNCH_APP },       { "hypercorn", LAUNCH_APP },
+	{ "daphne", LAUNCH_APP },    { "waitress-serve", LAUNCH_APP }, { "waitress", LAUNCH_APP },
+	{ "granian", LAUNCH_APP },   { "flask", LAUNCH_FLASK },	       { "celery", LAUNCH_CELERY },
+	{ "fastapi", LAUNCH_RUN },   { "streamlit", LAUNCH_RUN },      { "coverage", LAUNCH_RUN },
+	{ "sanic", LAUNCH_APP },     { "django-admin", LAUNCH_CWD },   { "ddtrace-run", LAUNCH_RUN },
+	{ "watchmedo", LAUNCH_CWD }, { "twistd", LAUNCH_CWD },	       { "pserve", LAUNCH_CWD },
 };
 
-static const char *const supervisors[] = { "supervisord", "circusd", "honcho", "ansible-playbook", "salt-minion",
-					   "jupyter-lab", "jupyter-notebook", NULL };
+static const char *const supervisors[] = { "supervisord", "circusd",	 "honcho",	     "ansible-playbook",
+					   "salt-minion", "jupyter-lab", "jupyter-notebook", NULL };
 
 /* Options of the application servers that take no value. An unknown one is taken to have one. */
 static const char *const flags[] = {
-	"--reload",	  "--factory",	      "--preload",	"--daemon",	    "-D",	       "-R",
-	"--reuse-port",	  "--capture-output", "--spew",		"--check-config",   "--print-config",  "--proxy-protocol",
-	"--use-colors",	  "--access-log",     "--proxy-headers", "--server-header", "--date-header",   "--call",
-	"--debug",	  "--dev",	      "--fast",		"--log-syslog",	    "--initgroups",    "--enable-stdio-inheritance",
-	"--strip-header-spaces", "--expose-tracebacks", "--ws", NULL,
+	"--reload",
+	"--factory",
+	"--preload",
+	"--daemon",
+	"-D",
+	"-R",
+	"--reuse-port",
+	"--capture-output",
+	"--spew",
+	"--check-config",
+	"--print-config",
+	"--proxy-protocol",
+	"--use-colors",
+	"--access-log",
+	"--proxy-headers",
+	"--server-header",
+	"--date-header",
+	"--call",
+	"--debug",
+	"--dev",
+	"--fast",
+	"--log-syslog",
+	"--initgroups",
+	"--enable-stdio-inheritance",
+	"--strip-header-spaces",
+	"--expose-tracebacks",
+	"--ws",
+	NULL,
 };
 
 static enum launcher_kind find_launcher(struct str word)
@@ -96,7 +119,8 @@ static void name_spec(struct service_args *a, struct str spec, struct str dir)
 	const char *colon = spec.len ? memchr(spec.p, ':', spec.len) : NULL;
 	struct str file = { spec.p, colon ? (size_t)(colon - spec.p) : spec.len };
 
-	if (file.len && (memchr(file.p, '/', file.len) || (file.len > 3 && memcmp(file.p + file.len - 3, ".py", 3) == 0)))
+	if (file.len &&
+	    (memchr(file.p, '/', file.len) || (file.len > 3 && memcmp(file.p + file.len - 3, ".py", 3) == 0)))
 		service__name_path(a, file, dir);
 	else
 		service__name_module(a, spec, dir);
@@ -274,7 +298,8 @@ void service__uwsgi(struct service_args *a)
 	static const char *const modules[] = { "--module", "-w", "--wsgi", NULL };
 	static const char *const files[] = { "--wsgi-file", "--file", NULL };
 	static const char *const dirs[] = { "--chdir", NULL };
-	struct str dir = first_option(a, 1, dirs), module = first_option(a, 1, modules), file = first_option(a, 1, files);
+	struct str dir = first_option(a, 1, dirs), module = first_option(a, 1, modules),
+		   file = first_option(a, 1, files);
 
 	if (module.len)
 		service__name_module(a, module, dir);

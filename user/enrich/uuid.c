@@ -25,10 +25,10 @@ static void sha1_block(struct sha1 *s)
 	for (int i = 16; i < 80; i++)
 		w[i] = rol(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
 	for (int i = 0; i < 80; i++) {
-		uint32_t f = i < 20 ? ((b & c) | (~b & d)) + 0x5a827999u :
-			     i < 40 ? (b ^ c ^ d) + 0x6ed9eba1u :
-			     i < 60 ? ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdcu :
-				      (b ^ c ^ d) + 0xca62c1d6u;
+		uint32_t f = i < 20   ? ((b & c) | (~b & d)) + 0x5a827999u
+			     : i < 40 ? (b ^ c ^ d) + 0x6ed9eba1u
+			     : i < 60 ? ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdcu
+				      : (b ^ c ^ d) + 0xca62c1d6u;
 		uint32_t t = rol(a, 5) + f + e + w[i];
 
 		e = d;
