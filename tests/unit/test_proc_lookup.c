@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* From a pid to a WS_EV_PROCINFO record: on made-up trees, and on real processes. */
+#include <elf.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <cmocka.h>
 
@@ -276,6 +276,52 @@ static void test_decode_hostile(void **state)
 	assert_true(taken > 0);
 }
 
+/* An ELF file with one note: Go's linker writes type 4, owner "Go". */
+static void write_elf(const char *owner, uint32_t type)
+{
+	struct {
+		Elf64_Ehdr eh;
+		Elf64_Phdr ph;
+		Elf64_Nhdr first;
+		char first_name[4];
+		Elf64_Nhdr nh;
+		char name[4];
+		char id[8];
+	} f = { .eh = { .e_phoff = sizeof(Elf64_Ehdr), .e_phnum = 1, .e_phentsize = sizeof(Elf64_Phdr) },
+		.ph = { .p_type = PT_NOTE,
+			.p_offset = sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr),
+			.p_filesz = 2 * 16 + 8 },
+		.first = { .n_namesz = 4, .n_type = 1 },
+		.first_name = "GNU",
+		.nh = { .n_namesz = 4, .n_descsz = 8, .n_type = type } };
+
+	memcpy(f.eh.e_ident, ELFMAG, SELFMAG);
+	f.eh.e_ident[EI_CLASS] = ELFCLASS64;
+	memcpy(f.name, owner, strlen(owner));
+	procfs__write("program", (const char *)&f, sizeof(f));
+}
+
+static void test_go(void **state)
+{
+	struct fake go = { 700, 1, 0, 7000, "program", NULL, "/", "./program", "", NULL, 0 };
+	char path[600];
+
+	snprintf(path, sizeof(path), "%s/program", procfs);
+	go.exe = path;
+	write_elf("Go", 4);
+	procfs__add(&go);
+	assert_int_equal(describe(700, 0, STR_NULL, STR_NULL), 0);
+	assert_string_equal(value("telemetry.sdk.language"), "go");
+	assert_string_equal(value("process.runtime.name"), "go");
+	write_elf("GNU", 4);
+	assert_int_equal(describe(700, 0, STR_NULL, STR_NULL), 0);
+	assert_string_equal(value("telemetry.sdk.language"), "native");
+	procfs__write("program", "\177ELF", 4); /* cut short */
+	assert_int_equal(describe(700, 0, STR_NULL, STR_NULL), 0);
+	assert_string_equal(value("telemetry.sdk.language"), "native");
+	procfs__del(700);
+}
+
 /* The real thing: this test, its fork, and a shell that ends while it is looked at. */
 static void test_real(void **state)
 {
@@ -320,7 +366,8 @@ int main(void)
 		cmocka_unit_test(test_attributes),     cmocka_unit_test(test_names),
 		cmocka_unit_test(test_master),	       cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_memory),	       cmocka_unit_test(test_bad_attributes),
-		cmocka_unit_test(test_decode_hostile), cmocka_unit_test(test_real),
+		cmocka_unit_test(test_decode_hostile), cmocka_unit_test(test_go),
+		cmocka_unit_test(test_real),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
