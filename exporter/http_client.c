@@ -266,6 +266,17 @@ static int set_tls(struct http_client *c, const struct exporter_opts *o)
 	return 0;
 }
 
+/*
+ * libcurl 7.88 sets HTTP/2 up a second time on a connection that it uses again with prior knowledge, and fails
+ * (curl issue 10634, fixed in 8.0.0). A connection for each request then; remove when Debian 12 goes (June 2028).
+ */
+static bool cannot_reuse_h2c(void)
+{
+	unsigned int version = curl_version_info(CURLVERSION_NOW)->version_num;
+
+	return version >= 0x075700 && version < 0x080000;
+}
+
 static void set_behaviour(struct http_client *c, const struct http_client_opts *o)
 {
 	long timeout_ms = (long)(o->exporter->timeout_ns / 1000000);
@@ -275,6 +286,8 @@ static void set_behaviour(struct http_client *c, const struct http_client_opts *
 		version = strncmp(c->origin, "https:", 6) == 0 ? CURL_HTTP_VERSION_2TLS :
 								 CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
 	curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, version);
+	if (version == CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE && cannot_reuse_h2c())
+		curl_easy_setopt(c->easy, CURLOPT_FORBID_REUSE, 1L);
 	curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(c->easy, CURLOPT_TIMEOUT_MS, timeout_ms);
 	curl_easy_setopt(c->easy, CURLOPT_CONNECTTIMEOUT_MS, timeout_ms);
@@ -365,6 +378,8 @@ static void describe_error(struct http_client *c, CURLcode code, struct http_res
 	long os_error = 0;
 
 	curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &os_error);
+	r->not_http = code == CURLE_GOT_NOTHING || code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM ||
+		      code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_WEIRD_SERVER_REPLY;
 	switch (code) {
 	case CURLE_OPERATION_TIMEDOUT:
 		snprintf(r->error, sizeof(r->error), "no answer within %g s", (double)(c->timeout_ns / 1000000) / 1e3);

@@ -21,6 +21,7 @@ struct http_response {
 	long status;	      /* 0: none came, `error` says why */
 	bool http2;
 	bool interrupted;
+	bool not_http;	      /* it answered in another protocol, or closed without an answer */
 	bool complete;	      /* the body ended as it should */
 	bool too_large;	      /* longer than HTTP_MAX_RESPONSE */
 	struct str body;      /* the client's, until the next post */

@@ -133,8 +133,8 @@ static uint32_t final_status(const struct otlp_grpc *g, const struct http_respon
 
 static void say_failure(struct otlp_grpc *g, const struct http_response *r, uint32_t status)
 {
-	if (status == NO_STATUS && r->status == 0 && !r->http2 && strstr(r->error, "HTTP")) {
-		otlp_sink__say(&g->sink, "does not speak HTTP/2 (%.200s): is this a gRPC endpoint? usually port 4317", r->error);
+	if (status == NO_STATUS && r->status == 0 && r->not_http) {
+		otlp_sink__say(&g->sink, "%s: is this a gRPC endpoint? usually port 4317", r->error);
 	} else if (status == NO_STATUS) {
 		otlp_sink__say(&g->sink, "%s", r->error[0] ? r->error : "the answer broke off");
 	} else if (g->status == NO_STATUS && (!r->http2 || r->status != 200)) {

@@ -35,6 +35,8 @@ $(O)/tests/tools/export_load: tests/tools/export_load.c $$(EXPORT_OBJS)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -I$(O)/pb $(BASE_CFLAGS) $(CFLAGS) $^ -o $@ $(LDLIBS)
 
+e2e: $(O)/tests/tools/export_load
+
 $(O)/tests/bench/bench_encode: tests/bench/bench_encode.c $$(EXPORT_OBJS)
 	$(call msg,CC,$@)
 	$(Q)mkdir -p $(@D)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exporter alone (tests/tools/export_load.c) against real servers: gRPC's own, and TLS by OpenSSL."""
 
-import base64
 import gzip
 import http.server
 import json
@@ -148,10 +147,11 @@ def test_grpc_partial_success():
 RETRYABLE = ["CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"]
 
 
-@pytest.mark.parametrize("code", grpc.StatusCode, ids=lambda code: code.name)
+FAILURES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
+
+
+@pytest.mark.parametrize("code", FAILURES, ids=lambda code: code.name)
 def test_grpc_retry_table(code):
-    if code is grpc.StatusCode.OK:
-        return
     with Collector([fail(code, "grüße %"), b""]) as c:
         books, err = run_load("otlp-grpc", f"http://127.0.0.1:{c.port}", "spans=5")
     if code.name in RETRYABLE:
@@ -294,8 +294,8 @@ def test_https_unknown_ca(pki):
 
 
 def test_grpc_over_tls(pki):
-    read = lambda name: (pki / name).read_bytes()
-    credentials = grpc.ssl_server_credentials([(read("server.key"), read("server.pem"))], read("ca.pem"), True)
+    key, cert, ca = ((pki / name).read_bytes() for name in ("server.key", "server.pem", "ca.pem"))
+    credentials = grpc.ssl_server_credentials([(key, cert)], ca, True)
     with Collector([b""], credentials) as c:
         books, err = run_load("otlp-grpc", f"https://127.0.0.1:{c.port}", f"ca={pki}/ca.pem", f"cert={pki}/client.pem",
                               f"key={pki}/client.key")
