@@ -165,7 +165,8 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, __u32 tid
 
 	x->tok = ts->tok;
 	if (x->dir == WS_RX) {
-		if (!x->size || (st->role == WS_ROLE_CLIENT && !loop))
+		/* Only accepted connections bring work; in a loop a response carries on what it answers. */
+		if (!x->size || (st->role != WS_ROLE_SERVER && !(loop && st->role == WS_ROLE_CLIENT)))
 			return;
 		if (loop && !loop_armed) {
 			ts->tok.sock = 0;

@@ -13,6 +13,8 @@
 #define TRANSFERS 8
 /* A closed connection stays that long: after a reset the application may read what had arrived. */
 #define LINGER_NS 200000000ull
+/* AF_UNIX has no event for a close. A server's end whose client has ended its direction may still answer. */
+#define LINGER_UNIX_NS 60000000000ull
 
 struct direction {
 	uint64_t next_pos;   /* expected; valid if known */
@@ -27,12 +29,14 @@ struct conn {
 	struct stream_conn pub; /* first: the matcher hands it back */
 	struct stream *s;
 	UT_hash_handle hh;
-	struct conn *prev, *next; /* in one of the stream's two lists */
+	UT_hash_handle hk; /* AF_UNIX: by kaddr */
+	struct conn *prev, *next; /* in one of the stream's lists */
+	struct conn **list;
 	struct proto_conn *proto;
 	struct direction dir[2];
 	struct ws_ctl ctl;
 	uint64_t opened_ts;
-	uint64_t free_at; /* 0: alive */
+	uint64_t ended_ts, free_at; /* 0: alive */
 	int end_err;
 	bool stopped, announced;
 	uint32_t dial_tid;
@@ -45,6 +49,8 @@ struct stream {
 	struct conn *table;
 	struct conn *lru;     /* open ones, least recently used first */
 	struct conn *closing; /* closed ones that linger, oldest first */
+	struct conn *waning;  /* AF_UNIX servers' ends whose client may be gone, oldest first */
+	struct conn *by_kaddr;
 	uint32_t count;
 	uint64_t now;
 };
@@ -75,6 +81,14 @@ static void list_append(struct conn **head, struct conn *c)
 	(*head)->prev = c;
 }
 
+static void list_move(struct conn **head, struct conn *c)
+{
+	if (c->list)
+		list_unlink(c->list, c);
+	c->list = head;
+	list_append(head, c);
+}
+
 static struct conn *conn_find(struct stream *s, uint64_t id)
 {
 	struct conn *c;
@@ -91,7 +105,9 @@ static void conn_free(struct conn *c, uint64_t now)
 	if (c->announced)
 		s->next.conn_gone(s->next.ctx, &c->pub, now);
 	HASH_DEL(s->table, c);
-	list_unlink(c->free_at ? &s->closing : &s->lru, c);
+	if (c->hk.tbl)
+		HASH_DELETE(hk, s->by_kaddr, c);
+	list_unlink(c->list, c);
 	s->count--;
 	mem__free(c);
 }
@@ -101,7 +117,7 @@ static void make_room(struct stream *s)
 {
 	if (s->count < s->opts.max_connections)
 		return;
-	conn_free(s->closing ? s->closing : s->lru, s->now);
+	conn_free(s->closing ? s->closing : s->waning ? s->waning : s->lru, s->now);
 }
 
 static struct conn *conn_new(struct stream *s, uint64_t id, uint64_t ts)
@@ -121,7 +137,7 @@ static struct conn *conn_new(struct stream *s, uint64_t id, uint64_t ts)
 		mem__free(c);
 		return NULL;
 	}
-	list_append(&s->lru, c);
+	list_move(&s->lru, c);
 	s->count++;
 	return c;
 }
@@ -209,6 +225,22 @@ static bool conn_attach_proto(struct conn *c)
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
+/* The newest socket of that name: an older one has gone without a word. */
+static void name_unix(struct conn *c)
+{
+	struct stream *s = c->s;
+	struct conn *old;
+
+	HASH_FIND(hk, s->by_kaddr, &c->pub.kaddr, sizeof(c->pub.kaddr), old);
+	if (old == c)
+		return;
+	if (old) {
+		HASH_DELETE(hk, s->by_kaddr, old);
+		memset(&old->hk, 0, sizeof(old->hk));
+	}
+	HASH_ADD(hk, s->by_kaddr, pub.kaddr, sizeof(c->pub.kaddr), c);
+}
+
 static void sock_fill(struct conn *c, const struct ws_ev_sock *e)
 {
 	struct conn_info *i = &c->pub.info;
@@ -230,6 +262,8 @@ static void sock_fill(struct conn *c, const struct ws_ev_sock *e)
 	c->pub.peer_kaddr = e->peer_kaddr;
 	c->dial = e->token;
 	c->dial_tid = e->tid;
+	if (e->kaddr && e->family == AF_UNIX)
+		name_unix(c);
 }
 
 static void push_sock(struct stream *s, const struct ws_ev_sock *e)
@@ -266,6 +300,37 @@ static void end_direction(struct conn *c, enum ws_dir dir, uint64_t ts, int err)
 		proto_conn__eof(c->proto, dir, ts, err);
 }
 
+static void close_later(struct stream *s, struct conn *c, struct conn **list, uint64_t ts, uint64_t linger)
+{
+	c->ended_ts = ts;
+	c->free_at = ts + linger;
+	list_move(list, c);
+}
+
+/*
+ * AF_UNIX: one end has read an end of file, so the other has closed or shut down. A client that has
+ * read it is done with the connection; a server may still have to answer.
+ */
+static void unix_ended(struct stream *s, struct conn *c, uint64_t ts)
+{
+	bool client = c->pub.info.role == WS_ROLE_CLIENT;
+	struct conn *peer = NULL;
+
+	if (c->pub.peer_kaddr)
+		HASH_FIND(hk, s->by_kaddr, &c->pub.peer_kaddr, sizeof(c->pub.peer_kaddr), peer);
+	if (peer)
+		end_direction(peer, WS_TX, ts, 0);
+	if (client) {
+		close_later(s, c, &s->closing, ts, LINGER_NS);
+		if (peer)
+			close_later(s, peer, &s->closing, ts, LINGER_NS);
+	} else {
+		close_later(s, c, &s->waning, ts, LINGER_UNIX_NS);
+		if (peer && peer->list != &s->closing)
+			close_later(s, peer, &s->waning, ts, LINGER_UNIX_NS);
+	}
+}
+
 static void push_state(struct stream *s, const struct ws_ev_state *e)
 {
 	struct conn *c = conn_find(s, e->sock);
@@ -284,12 +349,10 @@ static void push_state(struct stream *s, const struct ws_ev_state *e)
 		conn_free(c, e->ev.ts);
 		break;
 	case WS_SS_CLOSED:
-		if (c->free_at)
+		if (c->list == &s->closing)
 			break;
-		list_unlink(&s->lru, c);
-		c->free_at = e->ev.ts + LINGER_NS;
+		close_later(s, c, &s->closing, e->ev.ts, LINGER_NS);
 		c->end_err = e->err;
-		list_append(&s->closing, c);
 		if (!e->err)
 			end_direction(c, WS_TX, e->ev.ts, 0);
 		break;
@@ -368,9 +431,9 @@ static void push_data(struct stream *s, const struct ws_ev_data *e)
 		stats__drop(ST_STREAM, DROP_NO_MEMORY, 1);
 		return;
 	}
-	if (!c->free_at) {
-		list_unlink(&s->lru, c);
-		list_append(&s->lru, c);
+	if (c->list != &s->closing) {
+		c->free_at = 0;
+		list_move(&s->lru, c);
 	}
 	c->pub.info.tgid = e->tgid;
 	if (c->stopped) {
@@ -394,6 +457,8 @@ static void push_data(struct stream *s, const struct ws_ev_data *e)
 	}
 	if (e->flags & WS_DATA_EOF) {
 		end_direction(c, WS_RX, e->ev.ts, 0);
+		if (c->pub.info.family == AF_UNIX)
+			unix_ended(s, c, e->ev.ts);
 		return;
 	}
 	remember(&c->dir[e->dir], e);
@@ -425,17 +490,25 @@ void stream__push(struct stream *s, const struct ws_ev *ev)
 	stats__out(ST_STREAM, 1);
 }
 
+static void conn_end(struct conn *c)
+{
+	uint64_t ts = c->ended_ts;
+
+	end_direction(c, WS_TX, ts, c->end_err);
+	end_direction(c, WS_RX, ts, c->end_err);
+	conn_free(c, ts);
+}
+
 void stream__tick(struct stream *s, uint64_t now)
 {
 	struct conn *c;
 
 	if (now > s->now)
 		s->now = now;
-	while ((c = s->closing) && c->free_at <= now) {
-		end_direction(c, WS_TX, c->free_at - LINGER_NS, c->end_err);
-		end_direction(c, WS_RX, c->free_at - LINGER_NS, c->end_err);
-		conn_free(c, c->free_at - LINGER_NS);
-	}
+	while ((c = s->closing) && c->free_at <= now)
+		conn_end(c);
+	while ((c = s->waning) && c->free_at <= now)
+		conn_end(c);
 }
 
 struct stream_conn *stream__find(struct stream *s, uint64_t sock)

@@ -1,0 +1,757 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * From kernel events to parents, without a kernel: each test plays a story (who read, who wrote, on
+ * which thread, in which order the events arrived) through the whole pipeline and looks at the edges.
+ * The books balance after each.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <cmocka.h>
+
+#include "user/base/mem.h"
+#include "user/model/stats.h"
+#include "user/pipeline.h"
+
+#define MS 1000000ull
+#define PROC_A 100 /* front */
+#define PROC_B 200 /* back */
+
+static struct {
+	struct pipeline *p;
+	struct batch_queue *q;
+	struct span *spans[512];
+	size_t n;
+	uint64_t now;
+	struct opts o;
+} t;
+
+/* One end of a connection, as the kernel side would know it. */
+struct end {
+	uint64_t id, pos[2];
+	uint32_t seq[2];
+	uint32_t tgid;
+	uint16_t lport, rport, family;
+	uint8_t role, net; /* net: last byte of the address of the client's side */
+	uint64_t kaddr, peer;
+	bool nonblock;
+};
+
+static uint64_t next_id = 0x1000;
+
+/* ---- events ------------------------------------------------------------------------------------ */
+
+static void start_with(const char *evidence_off)
+{
+	struct batch_opts b = { .max_batch = 512, .schedule_delay_ns = 1 };
+	struct siphash_key key = { 1, 2 };
+	struct pipeline_hooks hooks = { 0 };
+	struct ws_ev_clock clock = { .ev = { .type = WS_EV_CLOCK, .len = sizeof(clock) }, .wall_offset = 0 };
+
+	memset(&stats, 0, sizeof(stats));
+	memset(&t, 0, sizeof(t));
+	t.o.routes = "off";
+	t.o.evidence_off = (char *)evidence_off;
+	t.o.default_excludes = true;
+	t.o.max_connections = t.o.max_requests = 1000;
+	t.now = 1000 * MS;
+	t.q = batch_queue__new(&b);
+	t.p = pipeline__new(&t.o, &key, &hooks, t.q);
+	assert_non_null(t.p);
+	pipeline__event(t.p, &clock.ev);
+}
+
+static void start(void)
+{
+	start_with(NULL);
+}
+
+static void tick(uint64_t ms)
+{
+	struct ws_ev ev = { .type = WS_EV_TICK, .len = sizeof(ev) };
+
+	t.now += ms * MS;
+	ev.ts = t.now;
+	pipeline__event(t.p, &ev);
+}
+
+static struct end make_end(uint32_t tgid, uint8_t role, uint16_t lport, uint16_t rport)
+{
+	struct end e = { .id = next_id++, .tgid = tgid, .role = role, .lport = lport, .rport = rport,
+			 .family = AF_INET, .net = 1 };
+
+	e.pos[WS_RX] = e.pos[WS_TX] = 1ull << 32;
+	return e;
+}
+
+static void announce(struct end *e)
+{
+	struct ws_ev_sock s = { .ev = { .type = WS_EV_SOCK, .len = sizeof(s), .ts = t.now++ } };
+
+	s.sock = e->id;
+	s.family = e->family;
+	s.role = e->role;
+	s.flags = WS_SOCK_BORN | (e->family == AF_UNIX ? 0 : WS_SOCK_SEQ);
+	s.tgid = e->tgid;
+	s.lport = e->lport;
+	s.rport = e->rport;
+	s.laddr[10] = s.laddr[11] = s.raddr[10] = s.raddr[11] = 0xff;
+	s.laddr[12] = s.raddr[12] = 10;
+	s.laddr[15] = e->role == WS_ROLE_CLIENT ? e->net : 2;
+	s.raddr[15] = e->role == WS_ROLE_CLIENT ? 2 : e->net;
+	s.kaddr = e->kaddr;
+	s.peer_kaddr = e->peer;
+	pipeline__event(t.p, &s.ev);
+}
+
+static struct ws_token data(struct end *e, int dir, uint32_t tid, const char *text, const struct ws_token *token)
+{
+	size_t n = strlen(text);
+	struct ws_ev_data *d = calloc(1, sizeof(*d) + n);
+	struct ws_token made = { .sock = e->id, .pos = e->pos[dir], .len = n, .kind = WS_TOK_THREAD, .tid = tid,
+				 .flags = e->nonblock ? WS_TOKEN_NONBLOCK : 0 };
+
+	d->ev = (struct ws_ev){ .type = WS_EV_DATA, .len = sizeof(*d) + n, .ts = t.now++ };
+	d->sock = e->id;
+	d->pos = e->pos[dir];
+	d->size = d->captured = n;
+	d->seq = e->seq[dir]++;
+	d->tgid = e->tgid;
+	d->tid = tid;
+	d->dir = dir;
+	d->flags = e->nonblock ? WS_DATA_NONBLOCK : 0;
+	if (token)
+		d->token = *token;
+	memcpy(d->data, text, n);
+	e->pos[dir] += n;
+	pipeline__event(t.p, &d->ev);
+	free(d);
+	return made;
+}
+
+static void state(struct end *e, enum ws_sock_state what, int err)
+{
+	struct ws_ev_state s = { .ev = { .type = WS_EV_STATE, .len = sizeof(s), .ts = t.now++ } };
+
+	s.sock = e->id;
+	s.state = what;
+	s.err = err;
+	pipeline__event(t.p, &s.ev);
+}
+
+static void proc(uint32_t tgid, uint32_t tid, enum ws_proc_what what)
+{
+	struct ws_ev_proc p = { .ev = { .type = WS_EV_PROC, .len = sizeof(p), .ts = t.now++ } };
+
+	p.tgid = tgid;
+	p.tid = tid;
+	p.what = what;
+	pipeline__event(t.p, &p.ev);
+}
+
+#define OK200 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+static struct ws_token reads(struct end *e, uint32_t tid, const char *path)
+{
+	char head[256];
+
+	snprintf(head, sizeof(head), "GET %s HTTP/1.1\r\nHost: b\r\n\r\n", path);
+	return data(e, WS_RX, tid, head, NULL);
+}
+
+static void calls(struct end *e, uint32_t tid, const char *path, const struct ws_token *token)
+{
+	char head[256];
+
+	snprintf(head, sizeof(head), "GET %s HTTP/1.1\r\nHost: b\r\n\r\n", path);
+	data(e, WS_TX, tid, head, token);
+}
+
+static void answers(struct end *e, uint32_t tid)
+{
+	data(e, WS_TX, tid, OK200, NULL);
+}
+
+static void gets_answer(struct end *e, uint32_t tid)
+{
+	data(e, WS_RX, tid, OK200, NULL);
+}
+
+/* ---- results ------------------------------------------------------------------------------------- */
+
+static void collect(void)
+{
+	struct batch b;
+
+	while (batch_queue__pop(t.q, &b, 0)) {
+		for (struct span *s = b.spans, *next; s; s = next) {
+			next = s->next;
+			assert_true(t.n < 512);
+			t.spans[t.n++] = s;
+		}
+	}
+}
+
+static void end_story(void)
+{
+	enum stats_stage bad = 0;
+
+	tick(2000);
+	pipeline__finish(t.p);
+	batch_queue__close(t.q);
+	collect();
+	if (!stats__check(&stats, &bad))
+		fail_msg("books of %s do not balance", stats__stage_name(bad));
+	assert_int_equal(stats.rows[ST_MATCH].held, 0);
+	assert_int_equal(stats.parents_proven + stats.parents_remote + stats.roots + stats.ambiguous,
+			 stats.rows[ST_MATCH].out);
+	pipeline__free(t.p);
+}
+
+static void end_test(void)
+{
+	for (size_t i = 0; i < t.n; i++)
+		span__free(t.spans[i]);
+	batch_queue__free(t.q);
+}
+
+static struct span *span_of(enum span_kind kind, const char *path)
+{
+	struct span *found = NULL;
+
+	for (size_t i = 0; i < t.n; i++) {
+		if (t.spans[i]->kind == kind && str__eq(t.spans[i]->target, str__of(path))) {
+			assert_null(found);
+			found = t.spans[i];
+		}
+	}
+	if (!found)
+		fail_msg("no span of kind %d for %s", kind, path);
+	return found;
+}
+
+static const uint8_t zeros[8];
+
+static void assert_parent(struct span *child, struct span *parent, const char *evidence)
+{
+	assert_memory_equal(child->trace_id, parent->trace_id, 16);
+	assert_memory_equal(child->parent_id, parent->span_id, 8);
+	assert_non_null(child->evidence);
+	assert_string_equal(child->evidence, evidence);
+}
+
+static void assert_root(struct span *s, const char *why)
+{
+	assert_memory_equal(s->parent_id, zeros, 8);
+	if (!why) {
+		assert_null(s->orphan);
+		return;
+	}
+	assert_non_null(s->orphan);
+	assert_string_equal(s->orphan, why);
+}
+
+/* A server end of PROC_A and a client end of PROC_A, announced. */
+static void front(struct end *server, struct end *client)
+{
+	*server = make_end(PROC_A, WS_ROLE_SERVER, 80, 40000);
+	*client = make_end(PROC_A, WS_ROLE_CLIENT, 50000, 8080);
+	announce(server);
+	announce(client);
+}
+
+/* ---- stories ------------------------------------------------------------------------------------- */
+
+static void test_server_alone(void **state_)
+{
+	struct end s;
+
+	start();
+	s = make_end(PROC_A, WS_ROLE_SERVER, 80, 40000);
+	announce(&s);
+	t.now = 2000 * MS;
+	reads(&s, 1, "/x");
+	t.now = 2005 * MS;
+	answers(&s, 1);
+	end_story();
+	assert_int_equal(t.n, 1);
+	assert_int_equal(t.spans[0]->kind, SPAN_SERVER);
+	assert_int_equal(t.spans[0]->start_ns, 2000 * MS);
+	assert_int_equal(t.spans[0]->end_ns, 2005 * MS);
+	assert_root(t.spans[0], NULL);
+	end_test();
+}
+
+static void join_story(bool server_first, uint8_t other_net, uint64_t skew)
+{
+	struct end c = make_end(PROC_A, WS_ROLE_CLIENT, 50000, 8080), s = make_end(PROC_B, WS_ROLE_SERVER, 8080, 50000);
+
+	s.net = other_net;
+	s.pos[WS_RX] += skew;
+	announce(&c);
+	announce(&s);
+	if (server_first) {
+		reads(&s, 2, "/j");
+		t.now += 1000;
+		calls(&c, 1, "/j", NULL);
+	} else {
+		calls(&c, 1, "/j", NULL);
+		reads(&s, 2, "/j");
+	}
+	answers(&s, 2);
+	gets_answer(&c, 1);
+	end_story();
+}
+
+static void test_join(void **state_)
+{
+	for (int server_first = 0; server_first < 2; server_first++) {
+		struct span *c, *s;
+
+		start();
+		join_story(server_first, 1, 0);
+		c = span_of(SPAN_CLIENT, "/j");
+		s = span_of(SPAN_SERVER, "/j");
+		assert_parent(s, c, "join");
+		assert_root(c, NULL);
+		assert_true(c->start_ns <= s->start_ns);
+		end_test();
+	}
+}
+
+static void test_no_join_of_other_bytes(void **state_)
+{
+	start();
+	join_story(false, 9, 0); /* another client address */
+	assert_root(span_of(SPAN_SERVER, "/j"), NULL);
+	end_test();
+	start();
+	join_story(false, 1, 777); /* equal port pairs in another namespace: another sequence number */
+	assert_root(span_of(SPAN_SERVER, "/j"), NULL);
+	end_test();
+	start_with("join");
+	join_story(false, 1, 0);
+	assert_root(span_of(SPAN_SERVER, "/j"), NULL);
+	end_test();
+}
+
+static void test_join_unix(void **state_)
+{
+	struct end c, s;
+
+	start();
+	c = make_end(PROC_A, WS_ROLE_CLIENT, 0, 0);
+	s = make_end(PROC_B, WS_ROLE_SERVER, 0, 0);
+	c.family = s.family = AF_UNIX;
+	c.pos[0] = c.pos[1] = s.pos[0] = s.pos[1] = 0;
+	c.kaddr = s.peer = 0xc0;
+	s.kaddr = c.peer = 0x50;
+	announce(&c);
+	announce(&s);
+	for (int i = 0; i < 2; i++) {
+		char path[8];
+
+		snprintf(path, sizeof(path), "/u%d", i);
+		calls(&c, 1, path, NULL);
+		reads(&s, 2, path);
+		answers(&s, 2);
+		gets_answer(&c, 1);
+	}
+	end_story();
+	assert_parent(span_of(SPAN_SERVER, "/u0"), span_of(SPAN_CLIENT, "/u0"), "join");
+	assert_parent(span_of(SPAN_SERVER, "/u1"), span_of(SPAN_CLIENT, "/u1"), "join");
+	end_test();
+}
+
+static void test_thread(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	tok = reads(&s, 7, "/in");
+	calls(&c, 7, "/out", &tok);
+	gets_answer(&c, 7);
+	tick(100);
+	collect();
+	assert_int_equal(t.n, 0); /* not before the same thread has answered */
+	answers(&s, 7);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/out"), span_of(SPAN_SERVER, "/in"), "thread");
+	end_test();
+}
+
+static void test_thread_hands_off(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	tok = reads(&s, 7, "/in");
+	calls(&c, 7, "/out", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 8);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/out"), "its request was answered by another thread");
+	end_test();
+}
+
+static void test_thread_with_two(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c, s2;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	announce(&s2);
+	reads(&s, 7, "/one");
+	tok = reads(&s2, 7, "/two");
+	calls(&c, 7, "/out", &tok);
+	gets_answer(&c, 7);
+	answers(&s2, 7);
+	answers(&s, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/out"), "two requests were live on this thread");
+	end_test();
+}
+
+static void test_thread_after_answer(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	tok = reads(&s, 7, "/in");
+	answers(&s, 7);
+	calls(&c, 7, "/late", &tok);
+	gets_answer(&c, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/late"), NULL);
+	end_test();
+}
+
+static void test_pipelined_in_one_read(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	tok = data(&s, WS_RX, 7, "GET /p1 HTTP/1.1\r\nHost: b\r\n\r\nGET /p2 HTTP/1.1\r\nHost: b\r\n\r\n", NULL);
+	calls(&c, 7, "/out", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	answers(&s, 7);
+	end_story();
+	assert_int_equal(t.n, 3);
+	assert_root(span_of(SPAN_CLIENT, "/out"), "several requests in one read");
+	end_test();
+}
+
+static void test_inherited(void **state_)
+{
+	for (int outlives = 0; outlives < 2; outlives++) {
+		struct ws_token tok;
+		struct end s, c;
+
+		start();
+		front(&s, &c);
+		tok = reads(&s, 7, "/in");
+		tok.kind = WS_TOK_PROVISIONAL;
+		calls(&c, 8, "/child", &tok);
+		gets_answer(&c, 8);
+		if (!outlives)
+			proc(PROC_A, 8, WS_PROC_THREAD_EXIT);
+		answers(&s, 7);
+		if (outlives)
+			proc(PROC_A, 8, WS_PROC_THREAD_EXIT);
+		end_story();
+		if (outlives)
+			assert_root(span_of(SPAN_CLIENT, "/child"), "its thread outlived the request");
+		else
+			assert_parent(span_of(SPAN_CLIENT, "/child"), span_of(SPAN_SERVER, "/in"), "thread-inherited");
+		end_test();
+	}
+}
+
+static void test_single(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c, s2;
+
+	start();
+	front(&s, &c);
+	s.nonblock = c.nonblock = true;
+	tok = reads(&s, 7, "/one");
+	calls(&c, 7, "/a", &tok);
+	gets_answer(&c, 7);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	s2.nonblock = true;
+	announce(&s2);
+	tok = reads(&s2, 7, "/two");
+	calls(&c, 7, "/b", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	calls(&c, 9, "/c", &tok);
+	gets_answer(&c, 9);
+	calls(&c, 7, "/d", &tok);
+	gets_answer(&c, 7);
+	answers(&s2, 7);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/a"), span_of(SPAN_SERVER, "/one"), "single");
+	assert_root(span_of(SPAN_CLIENT, "/b"), "several requests were live in this event loop");
+	assert_root(span_of(SPAN_CLIENT, "/c"), "another thread than the one that read the request");
+	assert_parent(span_of(SPAN_CLIENT, "/d"), span_of(SPAN_SERVER, "/two"), "single");
+	end_test();
+}
+
+/* A reactor that calls out while nothing is asked of it has work of its own: being alone proves nothing there. */
+static void test_single_autonomous(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	s.nonblock = c.nonblock = true;
+	tok = reads(&s, 7, "/one");
+	answers(&s, 7);
+	calls(&c, 7, "/heartbeat1", &tok);
+	gets_answer(&c, 7);
+	tok = reads(&s, 7, "/two");
+	calls(&c, 7, "/heartbeat2", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/heartbeat1"), NULL);
+	assert_root(span_of(SPAN_CLIENT, "/heartbeat2"), "the process also calls out by itself");
+	end_test();
+}
+
+/* The peer went away, the handler may still run: the next request is not the only one alive. */
+static void test_single_abandoned(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c, s2;
+
+	start();
+	front(&s, &c);
+	s.nonblock = c.nonblock = true;
+	reads(&s, 7, "/gone");
+	state(&s, WS_SS_CLOSED, ECONNRESET);
+	tick(1000);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	s2.nonblock = true;
+	announce(&s2);
+	tok = reads(&s2, 7, "/two");
+	calls(&c, 7, "/out", &tok);
+	gets_answer(&c, 7);
+	answers(&s2, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/out"), "an abandoned request may still be running");
+	assert_int_equal(span_of(SPAN_SERVER, "/gone")->status, SPAN_ERROR);
+	end_test();
+}
+
+static void test_callback(void **state_)
+{
+	struct ws_token a, b, back;
+	struct end s, s2, c, c2;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	c2 = make_end(PROC_A, WS_ROLE_CLIENT, 50001, 8080);
+	announce(&s2);
+	announce(&c2);
+	a = reads(&s, 7, "/one");
+	a.kind = WS_TOK_CALLBACK;
+	calls(&c, 7, "/a1", &a);
+	b = reads(&s2, 7, "/two");
+	b.kind = WS_TOK_DIAL;
+	calls(&c2, 7, "/b1", &b);
+	/* The response of /a1 carries /one on, on another connection. */
+	back = data(&c, WS_RX, 7, OK200, NULL);
+	back.kind = WS_TOK_CALLBACK;
+	gets_answer(&c2, 7);
+	calls(&c2, 7, "/a2", &back);
+	gets_answer(&c2, 7);
+	answers(&s, 7);
+	answers(&s2, 7);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/a1"), span_of(SPAN_SERVER, "/one"), "callback");
+	assert_parent(span_of(SPAN_CLIENT, "/b1"), span_of(SPAN_SERVER, "/two"), "dial");
+	assert_parent(span_of(SPAN_CLIENT, "/a2"), span_of(SPAN_SERVER, "/one"), "callback");
+	end_test();
+}
+
+/* On the very connection that a response has just freed, the next request may be one that waited for it. */
+static void test_callback_saturated(void **state_)
+{
+	struct ws_token a, back;
+	struct end s, s2, c;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	announce(&s2);
+	a = reads(&s, 7, "/one");
+	a.kind = WS_TOK_CALLBACK;
+	calls(&c, 7, "/a1", &a);
+	reads(&s2, 7, "/two");
+	back = data(&c, WS_RX, 7, OK200, NULL);
+	back.kind = WS_TOK_CALLBACK;
+	calls(&c, 7, "/queued", &back);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	answers(&s2, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/queued"), "pool-saturated");
+	end_test();
+}
+
+#define P "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+#define P_SDK "00-4bf92f3577b34da6a3ce929d0e0e4736-1111111111111111-01"
+
+static void test_contexts(void **state_)
+{
+	static const uint8_t remote[8] = { 0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7 };
+	static const uint8_t sdk[8] = { 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11 };
+	struct end s, c, s2;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	s.nonblock = s2.nonblock = c.nonblock = true;
+	announce(&s2);
+	data(&s, WS_RX, 7, "GET /in HTTP/1.1\r\nHost: b\r\ntraceparent: " P "\r\n\r\n", NULL);
+	reads(&s2, 7, "/other");
+	/* Two are alive on one loop; what was received is passed on: that proves whose call it is. */
+	data(&c, WS_TX, 7, "GET /fwd HTTP/1.1\r\nHost: b\r\ntraceparent: " P "\r\n\r\n", NULL);
+	gets_answer(&c, 7);
+	data(&c, WS_TX, 7, "GET /sdk HTTP/1.1\r\nHost: b\r\ntraceparent: " P_SDK "\r\n\r\n", NULL);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	answers(&s2, 7);
+	end_story();
+	assert_memory_equal(span_of(SPAN_SERVER, "/in")->parent_id, remote, 8);
+	assert_int_equal(span_of(SPAN_SERVER, "/in")->flags & 0x300, 0x300);
+	assert_parent(span_of(SPAN_CLIENT, "/fwd"), span_of(SPAN_SERVER, "/in"), "header");
+	assert_memory_equal(span_of(SPAN_CLIENT, "/sdk")->parent_id, sdk, 8);
+	assert_memory_equal(span_of(SPAN_CLIENT, "/sdk")->trace_id, span_of(SPAN_SERVER, "/in")->trace_id, 16);
+	end_test();
+}
+
+static void test_connect_failed(void **state_)
+{
+	struct ws_ev_sock e = { .ev = { .type = WS_EV_SOCK, .len = sizeof(e) } };
+	struct ws_token tok;
+	struct end s, c, d;
+
+	start();
+	front(&s, &c);
+	tok = reads(&s, 7, "/in");
+	for (int inside = 0; inside < 2; inside++) {
+		d = make_end(PROC_A, WS_ROLE_CLIENT, 0, 8081);
+		e.sock = d.id;
+		e.ev.ts = t.now++;
+		e.family = AF_INET;
+		e.role = WS_ROLE_CLIENT;
+		e.flags = WS_SOCK_CONNECTING;
+		e.tgid = PROC_A;
+		e.tid = 7;
+		e.rport = 8081;
+		if (inside)
+			e.token = tok;
+		pipeline__event(t.p, &e.ev);
+		state(&d, WS_SS_FAILED, ECONNREFUSED);
+	}
+	answers(&s, 7);
+	end_story();
+	assert_int_equal(t.n, 2); /* the one outside of a request is no span */
+	assert_parent(span_of(SPAN_CLIENT, ""), span_of(SPAN_SERVER, "/in"), "thread");
+	assert_true(str__eq(span__find(span_of(SPAN_CLIENT, ""), "error.type")->s, STR("connection_refused")));
+	end_test();
+}
+
+/* A lost event is a hole in the sequence: what it held is not guessed. */
+static void test_lost_event(void **state_)
+{
+	struct end s;
+
+	start();
+	s = make_end(PROC_A, WS_ROLE_SERVER, 80, 40000);
+	announce(&s);
+	reads(&s, 1, "/a");
+	answers(&s, 1);
+	s.pos[WS_RX] += 60; /* a request that was never seen … */
+	s.seq[WS_RX]++;
+	answers(&s, 1); /* … and its response */
+	reads(&s, 1, "/c");
+	answers(&s, 1);
+	end_story();
+	span_of(SPAN_SERVER, "/a");
+	span_of(SPAN_SERVER, "/c");
+	assert_int_equal(t.n, 2);
+	assert_int_equal(stats.gap_bytes, 60);
+	end_test();
+}
+
+/* Events of many sockets in any order, allocation failures included: no crash, and the books balance. */
+static void test_failing_allocations(void **state_)
+{
+	for (long n = 0; n < 400; n++) {
+		struct end s, c, b;
+		struct ws_token tok;
+
+		start();
+		mem__fail_after(n);
+		front(&s, &c);
+		b = make_end(PROC_B, WS_ROLE_SERVER, 8080, 50000);
+		announce(&b);
+		tok = reads(&s, 7, "/in");
+		calls(&c, 7, "/out", &tok);
+		reads(&b, 9, "/out");
+		answers(&b, 9);
+		gets_answer(&c, 7);
+		answers(&s, 7);
+		mem__fail_after(-1);
+		end_story();
+		end_test();
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_server_alone),
+		cmocka_unit_test(test_join),
+		cmocka_unit_test(test_no_join_of_other_bytes),
+		cmocka_unit_test(test_join_unix),
+		cmocka_unit_test(test_thread),
+		cmocka_unit_test(test_thread_hands_off),
+		cmocka_unit_test(test_thread_with_two),
+		cmocka_unit_test(test_thread_after_answer),
+		cmocka_unit_test(test_pipelined_in_one_read),
+		cmocka_unit_test(test_inherited),
+		cmocka_unit_test(test_single),
+		cmocka_unit_test(test_single_autonomous),
+		cmocka_unit_test(test_single_abandoned),
+		cmocka_unit_test(test_callback),
+		cmocka_unit_test(test_callback_saturated),
+		cmocka_unit_test(test_contexts),
+		cmocka_unit_test(test_connect_failed),
+		cmocka_unit_test(test_lost_event),
+		cmocka_unit_test(test_failing_allocations),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
