@@ -27,7 +27,7 @@ tools: $(TOOLS)
 e2e: deps all tools
 	$(Q)$(PY) -m pytest -q --timeout=$(E2E_TIMEOUT) tests/e2e $(ARGS)
 
-## make scenarios    the scenarios, run and asserted: async-demo and fan-out, asserted
+## make scenarios    async-demo and fan-out, every parent asserted at 1 and 64 clicks
 scenarios: deps all tools
 	$(Q)$(PY) tests/scenarios/async-demo/run.py --fast --check
 	$(Q)$(PY) tests/scenarios/fan-out/run.py --fast --check

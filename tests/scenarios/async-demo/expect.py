@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What scenario 1 has to show: the tree of each button, held against the spans of each click."""
+import collections
+
+from rig.spans import CLIENT, SERVER
+
+# (kind, service, path) -> its parent; None: the click itself (the client who clicked is not traced).
+COMPUTE = {
+    (CLIENT, "service_async", "/block"): (SERVER, "service_async", "/compute"),
+    (SERVER, "leaf", "/block"): (CLIENT, "service_async", "/block"),
+    (CLIENT, "service_async", "/internal-task"): (SERVER, "service_async", "/compute"),
+    (SERVER, "service_async", "/internal-task"): (CLIENT, "service_async", "/internal-task"),
+}
+TREES = {
+    "/call-sync-chain": {
+        (SERVER, "frontend", "/call-sync-chain"): None,
+        (CLIENT, "frontend", "/process"): (SERVER, "frontend", "/call-sync-chain"),
+        (SERVER, "service_sync", "/process"): (CLIENT, "frontend", "/process"),
+        (CLIENT, "service_sync", "/compute"): (SERVER, "service_sync", "/process"),
+        (SERVER, "service_async", "/compute"): (CLIENT, "service_sync", "/compute"),
+        **COMPUTE,
+    },
+    "/call-async": {
+        (SERVER, "frontend", "/call-async"): None,
+        (CLIENT, "frontend", "/compute"): (SERVER, "frontend", "/call-async"),
+        (SERVER, "service_async", "/compute"): (CLIENT, "frontend", "/compute"),
+        **COMPUTE,
+    },
+}
+# Edges that need the hand-over between runtimes: where they are missing the span has to be a root, and
+# it is printed as a known gap. A wrong parent is a failure here as everywhere.
+GAPS = {
+    (CLIENT, "service_async", "/block"): "the pool's call: the work item's way to its thread is not followed",
+    (CLIENT, "service_async", "/internal-task"): "httpx on the loop: the task's own context is not read",
+}
+KIND = {SERVER: "server", CLIENT: "client"}
+
+
+def click_of(span):
+    """The click of a span: from the query that every call of it carries."""
+    text = f"{span.attrs.get('url.query', '')}?{span.attrs.get('url.full', '')}"
+    for part in text.replace("?", "&").split("&"):
+        if part.startswith("click="):
+            return part[6:]
+    return None
+
+
+def check(spans, clicks, strict=False):
+    """Holds the spans against `clicks` ({click: button}). Returns (problems, gaps): lists of text."""
+    problems, gaps = [], collections.Counter()
+    by_id = {s.id: s for s in spans}
+    seen = collections.defaultdict(list)
+    for s in spans:
+        if click_of(s) in clicks:
+            seen[click_of(s), s.kind, s.service, s.path].append(s)
+
+    def key(s):
+        return s.kind, s.service, s.path
+
+    for click, button in clicks.items():
+        want = TREES[button]
+        traces = set()
+        for k, parent in want.items():
+            here = seen.pop((click, *k), [])
+            name = f"click {click}: {KIND[k[0]]} {k[1]} {k[2]}"
+            if len(here) != 1:
+                problems.append(f"{name}: {len(here)} spans, not 1")
+                continue
+            s = here[0]
+            p = by_id.get(s.parent)
+            if parent is None:
+                traces.add(s.trace)
+                if s.parent:
+                    problems.append(f"{name}: has a parent, {p}")
+            elif p is not None and key(p) == parent and click_of(p) == click and p.trace == s.trace:
+                traces.add(s.trace)
+            elif not s.parent and k in GAPS and not strict:
+                gaps[k] += 1
+            else:
+                problems.append(f"{name}: parent is {p or s.parent or 'missing'}, not {KIND[parent[0]]} {parent[1]} {parent[2]}")
+        if len(traces) > 1 and not gaps:
+            problems.append(f"click {click}: {len(traces)} traces, not 1")
+    problems += [f"click {k[0]}: {len(v)} unexpected spans {v[0]}" for k, v in seen.items()]
+    return problems, [f"known gap: {n} × {KIND[k[0]]} {k[1]} {k[2]} without a parent ({GAPS[k]})" for k, n in gaps.items()]

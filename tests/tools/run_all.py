@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make test`: every part in turn, a line of progress each, one sum at the end.
+
+The Collector is built in the background meanwhile (minutes, once per machine). A part that fails does
+not stop the others. The last lines: what did not run, then "N passed, N failed".
+"""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OUT = pathlib.Path(os.environ.get("WS_OUT") or ROOT / ".output")
+MAKE = os.environ.get("MAKE", "make")
+
+# name, make target, how its own count reads. Where a part has no count it is one test.
+PARTS = ["build", "lint", "unit", "fuzz", "e2e", "scenarios"]
+TARGETS = {"build": "all"}
+NOT_RUN = ["bench (own target: figures, not tests)", "test-vm (other kernels)", "demo (own target; its checks run in scenarios)"]
+
+
+def has_target(target):
+    return subprocess.run([MAKE, "-n", target], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def counts(name, text, ok):
+    """(passed, failed, skipped) of one part's output."""
+    passed = failed = skipped = 0
+    if name == "unit":  # cmocka: one line per program
+        passed = sum(int(n) for n in re.findall(r"^\[  PASSED  \]\D*(\d+) test", text, re.M))
+        failed = sum(int(n) for n in re.findall(r"^\[  FAILED  \]\D*(\d+) test", text, re.M))
+        failed += len(re.findall(r"^FAILED \S+", text, re.M)) if not failed else 0
+    elif name == "e2e":  # pytest: "3 failed, 10 passed, 1 skipped in 2.1s"
+        last = text.strip().splitlines()[-1] if text.strip() else ""
+        for n, what in re.findall(r"(\d+) (passed|failed|error|errors|skipped)", last):
+            passed += int(n) if what == "passed" else 0
+            failed += int(n) if what.startswith(("failed", "error")) else 0
+            skipped += int(n) if what == "skipped" else 0
+    if not passed and not failed:
+        passed = int(ok)
+    if not ok and not failed:
+        failed = 1
+    return passed, failed, skipped
+
+
+def run(name):
+    began = time.monotonic()
+    log = OUT / "test" / f"{name}.log"
+    print(f"== {name}", flush=True)
+    with open(log, "w") as f:
+        p = subprocess.Popen([MAKE, TARGETS.get(name, name)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, errors="replace")
+        for line in p.stdout:
+            f.write(line)
+            f.flush()
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    ok = p.wait() == 0
+    got = counts(name, log.read_text(errors="replace"), ok)
+    print(f"== {name}: {got[0]} passed, {got[1]} failed" + (f", {got[2]} skipped" if got[2] else "") +
+          f" in {time.monotonic() - began:.0f} s", flush=True)
+    return got
+
+
+def main():
+    (OUT / "test").mkdir(parents=True, exist_ok=True)
+    not_run, sums = list(NOT_RUN), [0, 0, 0]
+    build = ROOT / "tests" / "tools" / "collector" / "build.sh"
+    with open(OUT / "test" / "collector.log", "w") as log:
+        collector = subprocess.Popen(["nice", build], stdout=log, stderr=log)
+    try:
+        for name in PARTS:
+            if not has_target(TARGETS.get(name, name)):
+                not_run.insert(0, f"{name} (no such target)")
+                sums[1] += 1  # a part that is gone is not a part that passed
+                continue
+            if name == "e2e":
+                print("waiting for the Collector", flush=True)
+                if collector.wait():
+                    not_run.insert(0, f"tests with the real Collector (see {OUT}/test/collector.log)")
+            sums = [a + b for a, b in zip(sums, run(name))]
+    finally:
+        if collector.poll() is None:
+            collector.terminate()
+            collector.wait()
+    if sums[2]:
+        not_run.insert(0, f"{sums[2]} skipped by probing (reasons above)")
+    print(f"\nnot run: {', '.join(not_run)}")
+    print(f"{sums[0]} passed, {sums[1]} failed")
+    return 1 if sums[1] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
