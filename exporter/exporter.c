@@ -24,13 +24,14 @@
 
 #define SEC_NS UINT64_C(1000000000)
 #define TICK_NS (SEC_NS / 5)
-#define GIVE_WAY_NS (300 * SEC_NS)
+#define DEFAULT_GIVE_WAY_NS (300 * SEC_NS)
 
 struct exporter {
 	const struct exporter_ops *ops;
 	void *state;
 	struct batch_queue *queue;
 	struct backoff backoff;
+	uint64_t give_way_ns;
 	void (*gone)(void *ctx);
 	void *gone_ctx;
 	pthread_t thread;
@@ -191,7 +192,7 @@ static bool try_again(struct exporter *e, const struct batch *b, uint64_t asked_
 
 	if (stopping(e))
 		return false;
-	if (clock__mono_ns() - started_ns > GIVE_WAY_NS && batch_queue__is_full(e->queue))
+	if (clock__mono_ns() - started_ns > e->give_way_ns && batch_queue__is_full(e->queue))
 		return false;
 	say_retry(e, b, wait);
 	__atomic_fetch_add(&stats.export_retries, 1, __ATOMIC_RELAXED);
@@ -291,6 +292,7 @@ struct exporter *exporter__start(const struct exporter_opts *o, struct batch_que
 	e->queue = q;
 	e->gone = o->gone;
 	e->gone_ctx = o->gone_ctx;
+	e->give_way_ns = o->give_way_ns ? o->give_way_ns : DEFAULT_GIVE_WAY_NS;
 	backoff__init(&e->backoff, o->retry_initial_ns, o->retry_max_ns, clock__mono_ns() ^ (uintptr_t)e);
 	for (size_t i = 0; i < sizeof(all_ops) / sizeof(all_ops[0]); i++) {
 		if (strcmp(all_ops[i]->name, o->kind) == 0)

@@ -16,6 +16,7 @@ struct exporter_opts {
 	const char *ca_file, *cert_file, *key_file; /* PEM, or NULL */
 	uint64_t timeout_ns;	 /* of one export attempt */
 	uint64_t retry_initial_ns, retry_max_ns; /* back-off; 0: defaults (1 s, 30 s) */
+	uint64_t give_way_ns;	 /* a batch tried for so long goes if spans are lost behind it; 0: 5 min */
 	const char *path;	 /* json: file, "-" standard output */
 	bool color;		 /* console */
 	unsigned int width;	 /* console: columns; 0: not a terminal */

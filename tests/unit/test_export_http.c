@@ -573,6 +573,29 @@ static void queue_fills_meanwhile(void **state)
 	assert_int_equal(row()->out, 0);
 }
 
+/* A batch that is tried for long gives way, but only where spans are lost behind it. */
+static void old_batch_gives_way(void **state)
+{
+	static const struct step steps[] = { { .answer = "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n", .refuses = true } };
+
+	for (int full = 0; full < 2; full++) {
+		set_up(state);
+		rig.opts.give_way_ns = 50 * MS;
+		start(steps, N(steps), 10, 10);
+		wait_requests(1);
+		push_spans(full ? 130 : 20);
+		wait_requests(12); /* of 40 ms back-off at most: the time is up by far */
+		finish(0);
+		if (full) {
+			assert_true(row()->dropped[DROP_RETRIES_EXHAUSTED] >= 10);
+			assert_non_null(strstr(rig.log, ": 503 Service Unavailable (10 spans lost)"));
+		} else {
+			assert_int_equal(row()->dropped[DROP_RETRIES_EXHAUSTED], 0);
+		}
+		assert_int_equal(row()->out, 0);
+	}
+}
+
 static void stop_interrupts(uint64_t limit_ns)
 {
 	uint64_t began;
@@ -685,6 +708,7 @@ int main(void)
 		cmocka_unit_test_setup(slow_server_times_out, set_up),
 		cmocka_unit_test_setup(refused_connection_then_up, set_up),
 		cmocka_unit_test_setup(queue_fills_meanwhile, set_up),
+		cmocka_unit_test_setup(old_batch_gives_way, set_up),
 		cmocka_unit_test_setup(stop_during_back_off, set_up),
 		cmocka_unit_test_setup(stop_during_transfer, set_up),
 		cmocka_unit_test_setup(stop_without_limit_left, set_up),
