@@ -146,6 +146,7 @@ static void test_commands(void **state)
 	assert_int_equal(o.command, CMD_HELP_ALL);
 	assert_int_equal(parse("-V"), 0);
 	assert_int_equal(o.command, CMD_VERSION);
+	assert_string_equal(o.log_level, "info");
 }
 
 static void assert_mistake(const char *line, const char *want)
@@ -189,8 +190,11 @@ static void test_mistakes(void **state)
 	assert_mistake("--headers a=%zz", "wirespan: --headers: the value of a is not percent-encoded\n");
 	assert_mistake("--client-key k", "wirespan: client-key: needs client-certificate as well\n");
 	assert_mistake("--evidence-off thread,luck",
-		       "wirespan: --evidence-off: luck is not one of header, join, thread, callback, dial, context, "
-		       "goroutine, executor, content\n");
+		       "wirespan: --evidence-off: luck is not one of join, header, thread, thread-inherited, "
+		       "callback, dial, single\n");
+	assert_mistake("--evidence-off Thread",
+		       "wirespan: --evidence-off: Thread is not one of join, header, thread, thread-inherited, callback, "
+		       "dial, single\n");
 	assert_mistake("--exclude a,,b", "wirespan: --exclude: an item of the list is empty\n");
 	assert_mistake("--config /nonexistent/c.yaml",
 		       "wirespan: /nonexistent/c.yaml: cannot open configuration file: No such file or directory\n");
@@ -230,6 +234,15 @@ static void test_precedence(void **state)
 	env[1] = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="; /* empty is unset */
 	assert_int_equal(parse_env("", env), 0);
 	assert_string_equal(o.endpoint, "http://general:1/v1/traces");
+}
+
+static void test_lists(void **state)
+{
+	char *env[] = { "WIRESPAN_PORT= 80 ,\t8000-8010,443 ", NULL };
+
+	assert_int_equal(parse_env("--exclude a,b --exclude c", env), 0);
+	assert_string_equal(o.port, "80,8000-8010,443");
+	assert_string_equal(o.exclude, "a,b,c");
 }
 
 static void test_config_from_env(void **state)
@@ -514,6 +527,7 @@ int main(void)
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_ports),
 		cmocka_unit_test(test_precedence),
+		cmocka_unit_test(test_lists),
 		cmocka_unit_test(test_config_from_env),
 		cmocka_unit_test(test_yaml),
 		cmocka_unit_test(test_yaml_mistakes),

@@ -274,7 +274,6 @@ static void apply_layers(struct args *a, char **env)
 	struct opt_ctx *c = a->c;
 	const char *path = config_path(a, env);
 
-	apply_defaults(c);
 	opt_otel__apply(c, env);
 	if (path)
 		opt_yaml__apply(c, path);
@@ -303,6 +302,7 @@ int opts__parse(struct opts *o, int argc, char **argv, char **env, FILE *err)
 		opt__mistake(&c, NULL, "out of memory");
 		return 2;
 	}
+	apply_defaults(&c); /* also where nothing else is read: every caller may rely on them */
 	read_args(&a);
 	if (a.help || a.help_all || a.version) {
 		o->command = a.help_all ? CMD_HELP_ALL : a.help ? CMD_HELP : CMD_VERSION;

@@ -64,7 +64,7 @@ const struct opt_row opt_rows[] = {
 	{ .name = "opt-in-attributes", .type = OPT_BOOL, .offset = AT(opt_in_attributes), .group = SPANS, .dflt = "false",
 	  .flags = OPT_SPANS, .help = "add what the conventions leave to choice: body sizes, client.port" },
 	{ .name = "evidence-off", .type = OPT_LIST, .offset = AT(evidence_off), .group = SPANS, .arg = "LIST",
-	  .choices = "header|join|thread|callback|dial|context|goroutine|executor|content",
+	  .choices = "join|header|thread|thread-inherited|callback|dial|single",
 	  .flags = OPT_SPANS, .help = "kinds of evidence that may not prove a parent" },
 	{ .name = "known-methods", .type = OPT_LIST, .offset = AT(known_methods), .group = SPANS, .arg = "LIST",
 	  .otel = { "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS" },

@@ -402,13 +402,14 @@ int opt_check__power_of_two(const char *text, char *why, size_t size)
 
 /* ---- setting ------------------------------------------------------------------------------------ */
 
-/* Items of an OPT_LIST with choices. */
+/* Items of an OPT_LIST with choices; as they are spelt, because they are handed on as they are. */
 static int check_words(const struct opt_row *r, const char *text, char *why)
 {
 	while (*text) {
 		size_t len = strcspn(text, ",");
+		struct str choice = find_choice(r->choices, text, len);
 
-		if (!find_choice(r->choices, text, len).p) {
+		if (!choice.p || memcmp(choice.p, text, len) != 0) {
 			explain_choices(r, text, len, why);
 			return -EINVAL;
 		}
@@ -417,10 +418,29 @@ static int check_words(const struct opt_row *r, const char *text, char *why)
 	return 0;
 }
 
+/* Without the white space around commas, so that nobody who reads a list has to think of it. */
+static size_t copy_list(char *out, const char *text)
+{
+	size_t len = 0;
+
+	for (;;) {
+		size_t n = strcspn(text, ","), end = n;
+
+		while (end && isspace((unsigned char)text[end - 1]))
+			end--;
+		for (size_t i = strspn(text, " \t\r\n\v\f"); i < end; i++)
+			out[len++] = text[i];
+		if (!text[n])
+			return len;
+		out[len++] = ',';
+		text += n + 1;
+	}
+}
+
 static int set_string(struct opts *o, const struct opt_row *r, const char *text, bool append, char *why)
 {
 	char **field = FIELD(o, r, char *), *copy;
-	struct str choice = str__of(text);
+	struct str choice = str__of(text); /* what is kept */
 	size_t old = append && *field ? strlen(*field) : 0;
 	int err = 0;
 
@@ -446,7 +466,10 @@ static int set_string(struct opts *o, const struct opt_row *r, const char *text,
 		memcpy(copy, *field, old);
 		copy[old++] = ',';
 	}
-	memcpy(copy + old, choice.p, choice.len);
+	if (r->type == OPT_LIST)
+		choice.len = copy_list(copy + old, text);
+	else
+		memcpy(copy + old, choice.p, choice.len);
 	copy[old + choice.len] = 0;
 	mem__free(*field);
 	*field = copy;

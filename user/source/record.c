@@ -25,6 +25,7 @@
 
 struct recorder {
 	int fd;
+	char *path; /* for messages */
 	struct mask *mask; /* NULL: secrets are kept */
 	pthread_t thread;
 	bool started;
@@ -186,6 +187,7 @@ static void free_recorder(struct recorder *r)
 	if (r->fd >= 0)
 		close(r->fd);
 	mask__free(r->mask);
+	mem__free(r->path);
 	mem__free(r->fill);
 	mem__free(r->drain);
 	mem__free(r);
@@ -203,7 +205,8 @@ struct recorder *recorder__new(const struct recorder_opts *o, char why[RECORDING
 	r->size = PAD8(o->buffer ? o->buffer : BUFFER_SIZE);
 	r->fill = mem__alloc(r->size);
 	r->drain = mem__alloc(r->size);
-	if (!r->fill || !r->drain)
+	r->path = mem__strdup(o->path);
+	if (!r->fill || !r->drain || !r->path)
 		goto err;
 	if (!o->keep_secrets) {
 		r->mask = mask__new(0);
@@ -326,7 +329,8 @@ int recorder__close(struct recorder *r, uint64_t limit_ns, char why[RECORDING_WH
 		return 0;
 	err = stop_writer(r, limit_ns);
 	if (err) {
-		snprintf(why, RECORDING_WHY_MAX, "the disk did not take the end of the recording in time");
+		snprintf(why, RECORDING_WHY_MAX, "%s: the disk did not take the end of the recording in time",
+			 r->path);
 		return err;
 	}
 	pthread_cond_destroy(&r->wake);
@@ -340,7 +344,7 @@ int recorder__close(struct recorder *r, uint64_t limit_ns, char why[RECORDING_WH
 		close(r->fd);
 	r->fd = -1;
 	if (err)
-		snprintf(why, RECORDING_WHY_MAX, "cannot write the recording: %s: it ends early", strerror(-err));
+		snprintf(why, RECORDING_WHY_MAX, "%s: cannot write: %s: the recording ends early", r->path, strerror(-err));
 	free_recorder(r);
 	return err;
 }

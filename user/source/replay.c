@@ -16,6 +16,7 @@
 
 struct replay {
 	int fd;
+	char *path; /* for messages */
 	struct recording_head head;
 	char *options;
 	uint8_t *buf; /* 8-aligned; grows up to one record of RECORD_MAX */
@@ -125,7 +126,8 @@ struct replay *replay__open(const char *path, char why[RECORDING_WHY_MAX])
 	r->size = CHUNK;
 	r->fd = -1;
 	r->buf = mem__alloc(r->size);
-	if (!r->buf)
+	r->path = mem__strdup(path);
+	if (!r->buf || !r->path)
 		goto err;
 	r->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (r->fd < 0) {
@@ -149,6 +151,7 @@ void replay__free(struct replay *r)
 		return;
 	if (r->fd >= 0)
 		close(r->fd);
+	mem__free(r->path);
 	mem__free(r->options);
 	mem__free(r->buf);
 	mem__free(r);
@@ -172,15 +175,16 @@ uint64_t replay__lost(const struct replay *r)
 
 static int damaged(const struct replay *r, int err, const char *text, char *why)
 {
-	snprintf(why, RECORDING_WHY_MAX, "%s after %" PRIu64 " events, at byte %" PRIu64, text, r->records, r->offset);
+	snprintf(why, RECORDING_WHY_MAX, "%s: %s after %" PRIu64 " events, at byte %" PRIu64, r->path, text, r->records,
+		 r->offset);
 	return err;
 }
 
 static int cut_off(const struct replay *r, int ret, char *why)
 {
 	if (ret < 0)
-		return damaged(r, ret, ret == -ENOMEM ? "out of memory" : "the recording cannot be read any further", why);
-	return damaged(r, -ENODATA, "the recording is cut off: it was not ended in good order, or copied in part; it stops",
+		return damaged(r, ret, ret == -ENOMEM ? "out of memory" : "cannot be read any further", why);
+	return damaged(r, -ENODATA, "cut off: not ended in good order, or copied in part: it stops",
 		       why);
 }
 
@@ -194,7 +198,7 @@ static int read_end(struct replay *r, char *why)
 		return cut_off(r, ret, why);
 	memcpy(&e, r->buf + r->start, sizeof(e));
 	if (e.records != r->records)
-		return damaged(r, -EBADMSG, "the recording is damaged: it does not hold as many events as it says;", why);
+		return damaged(r, -EBADMSG, "damaged: it does not hold as many events as it says:", why);
 	take(r, sizeof(e));
 	r->lost = e.lost;
 	r->done = true;
@@ -213,7 +217,7 @@ int replay__step(struct replay *r, struct source *s, unsigned int max, char why[
 			return cut_off(r, ret, why);
 		memcpy(&f, r->buf + r->start, sizeof(f));
 		if (f.len > RECORD_MAX || f.pad != 0)
-			return damaged(r, -EBADMSG, "the recording is damaged", why);
+			return damaged(r, -EBADMSG, "damaged", why);
 		/* The frame is taken with its record: an offset in a message is where a record begins. */
 		ret = need(r, sizeof(f) + PAD8(f.len));
 		if (ret <= 0)
