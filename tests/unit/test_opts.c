@@ -10,6 +10,7 @@
 #include "user/base/mem.h"
 #include "user/base/opts.h"
 #include "user/base/opts_table.h"
+#include "user/match/match.h"
 
 #define ARGS_MAX 32
 
@@ -500,6 +501,17 @@ static void test_table(void **state)
 	free(text);
 }
 
+/* opts cannot include the matcher; this keeps the two lists of words the same. */
+static void test_evidence_words(void **state)
+{
+	static const char words[] =
+#define X(e, name) "|" name
+		MATCH_EVIDENCE(X);
+#undef X
+
+	assert_string_equal(opt__find("evidence-off", strlen("evidence-off"))->choices, words + 1);
+}
+
 /* Each allocation fails once: a message and 2, or a success; never a leak or a crash. */
 static void test_without_memory(void **state)
 {
@@ -537,6 +549,7 @@ int main(void)
 		cmocka_unit_test(test_otel_batches),
 		cmocka_unit_test(test_print_values),
 		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_evidence_words),
 		cmocka_unit_test(test_without_memory),
 	};
 	int ret = cmocka_run_group_tests(tests, NULL, NULL);
