@@ -94,8 +94,9 @@ static void say_delivered(struct exporter *e, uint64_t trying_ns)
 	char away[32];
 
 	if (e->told_retry)
-		log__limited(&e->recovered_limit, LOG_LVL_INFO, "%s: takes spans again after %s, %" PRIu32 " spans waiting",
-			     subject(e), format_wait(trying_ns, away, sizeof(away)), batch_queue__depth(e->queue, NULL));
+		log__limited(&e->recovered_limit, LOG_LVL_INFO,
+			     "%s: takes spans again after %s, %" PRIu32 " spans waiting", subject(e),
+			     format_wait(trying_ns, away, sizeof(away)), batch_queue__depth(e->queue, NULL));
 	e->told_retry = false;
 	if (e->ops->why && e->ops->why(e->state))
 		log__limited(&e->remark_limit, LOG_LVL_WARN, "%s: %s", subject(e), why(e));

@@ -37,7 +37,7 @@ enum export_result {
 	EXPORT_TOO_LARGE, /* TOO_LARGE */
 	EXPORT_NO_MEMORY, /* NO_MEMORY */
 	EXPORT_FAILED,	  /* local output failed (WRITE_FAILED) */
-	EXPORT_GONE,	  /* so did it, and nobody reads it any more: exporter_opts.gone is called, once (WRITE_FAILED) */
+	EXPORT_GONE,	  /* so did it, and nobody reads it any more: exporter_opts.gone is called (WRITE_FAILED) */
 };
 
 struct exporter_ops {

@@ -2,8 +2,9 @@
 /*
  * OTLP JSON lines to a file or to standard output; each batch is written before the next is taken.
  *
- * Whoever reads a pipe may stop reading. So a pipe, a socket or a terminal gets at most PIPE_BUF bytes at a time and only
- * when poll() says that it takes them: then the write cannot block, and the end of the program can interrupt the wait.
+ * Whoever reads a pipe may stop reading. So a pipe, a socket or a terminal gets at most PIPE_BUF bytes at a time and
+ * only when poll() says that it takes them: then the write cannot block, and the end of the program can interrupt the
+ * wait.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,11 +24,11 @@
 
 struct file_sink {
 	int fd;
-	int wake;	 /* eventfd: readable once interrupted */
+	int wake; /* eventfd: readable once interrupted */
 	bool is_stdout;
 	bool regular;
-	bool torn;	 /* the last line was not written to its end */
-	bool gone;	 /* standard output has no reader any more */
+	bool torn; /* the last line was not written to its end */
+	bool gone; /* standard output has no reader any more */
 	struct group_set groups;
 	struct dynbuf line;
 	char subject[300];
@@ -149,7 +150,8 @@ static enum export_result file_send(void *st, const struct batch *b, uint32_t *r
 	f->why[0] = '\0';
 	err = otlp_json__encode(&f->groups, b, &f->line);
 	if (err) {
-		snprintf(f->why, sizeof(f->why), "%s", err == -E2BIG ? "a batch of more than 256 MiB" : "out of memory");
+		snprintf(f->why, sizeof(f->why), "%s",
+			 err == -E2BIG ? "a batch of more than 256 MiB" : "out of memory");
 		return err == -E2BIG ? EXPORT_TOO_LARGE : EXPORT_NO_MEMORY;
 	}
 	err = write_line(f);

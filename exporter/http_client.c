@@ -223,8 +223,9 @@ static int add_user_headers(struct http_client *c, const char *text)
 			*value++ = '\0';
 		name = trim_in_place(pair);
 		if (!value || !is_token(name) || decode_value(value)) {
-			log_error("OTLP headers: %s%s%s: expected name=value, the value percent-encoded", is_token(name) ? "\"" : "",
-				  is_token(name) ? name : "one entry", is_token(name) ? "\"" : "");
+			log_error("OTLP headers: %s%s%s: expected name=value, the value percent-encoded",
+				  is_token(name) ? "\"" : "", is_token(name) ? name : "one entry",
+				  is_token(name) ? "\"" : "");
 			err = -EINVAL;
 			break;
 		}
@@ -283,8 +284,8 @@ static void set_behaviour(struct http_client *c, const struct http_client_opts *
 	long version = CURL_HTTP_VERSION_1_1;
 
 	if (o->http2_only)
-		version = strncmp(c->origin, "https:", 6) == 0 ? CURL_HTTP_VERSION_2TLS :
-								 CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+		version = strncmp(c->origin, "https:", 6) == 0 ? CURL_HTTP_VERSION_2TLS
+							       : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
 	curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, version);
 	if (version == CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE && cannot_reuse_h2c())
 		curl_easy_setopt(c->easy, CURLOPT_FORBID_REUSE, 1L);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * OTLP/gRPC: one unary call is one HTTP/2 POST of one length-prefixed message; the outcome is in the trailers, or in the
- * header fields where there is no body (grpc: doc/PROTOCOL-HTTP2.md).
+ * OTLP/gRPC: one unary call is one HTTP/2 POST of one length-prefixed message; the outcome is in the trailers, or in
+ * the header fields where there is no body (grpc: doc/PROTOCOL-HTTP2.md).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,9 +20,9 @@ _Static_assert(FRAME_HEAD <= OTLP_HEADROOM && FRAME_HEAD <= GZIP_HEADROOM, "room
 struct otlp_grpc {
 	struct otlp_sink sink;
 	/* Of the call under way */
-	uint32_t status;     /* or NO_STATUS */
+	uint32_t status; /* or NO_STATUS */
 	char message[512];
-	char details[8192];  /* grpc-status-details-bin, base64 */
+	char details[8192]; /* grpc-status-details-bin, base64 */
 };
 
 static uint32_t parse_status(struct str v)
@@ -87,15 +87,17 @@ static int otlp_grpc_open(const struct exporter_opts *o, void **ret_state)
 	size_t n = 3;
 	uint64_t timeout_ms = o->timeout_ns / 1000000;
 	struct otlp_grpc *g = mem__zalloc(sizeof(*g));
-	struct http_client_opts http = { .exporter = o, .path = METHOD, .http2_only = true, .headers = headers,
-					 .field = take_field, .ctx = g };
+	struct http_client_opts http = {
+		.exporter = o, .path = METHOD, .http2_only = true, .headers = headers, .field = take_field, .ctx = g
+	};
 	int err;
 
 	if (!g)
 		return -ENOMEM;
 	if (timeout_ms) {
 		/* At most 8 digits; in milliseconds that is more than a day. */
-		snprintf(timeout, sizeof(timeout), "grpc-timeout: %um", timeout_ms < 99999999 ? (unsigned int)timeout_ms : 99999999);
+		snprintf(timeout, sizeof(timeout), "grpc-timeout: %um",
+			 timeout_ms < 99999999 ? (unsigned int)timeout_ms : 99999999);
 		headers[n++] = timeout;
 	}
 	if (o->gzip)
@@ -131,6 +133,20 @@ static uint32_t final_status(const struct otlp_grpc *g, const struct http_respon
 	return NO_STATUS;
 }
 
+/* What may be wrong on our side, for those answers that usually mean it. */
+static const char *hint_for(uint32_t status)
+{
+	switch (status) {
+	case GRPC_UNAUTHENTICATED:
+	case GRPC_PERMISSION_DENIED:
+		return " (OTEL_EXPORTER_OTLP_HEADERS carries credentials)";
+	case GRPC_UNIMPLEMENTED:
+		return " (is this an OTLP endpoint?)";
+	default:
+		return "";
+	}
+}
+
 static void say_failure(struct otlp_grpc *g, const struct http_response *r, uint32_t status)
 {
 	if (status == NO_STATUS && r->status == 0 && r->not_http) {
@@ -138,17 +154,15 @@ static void say_failure(struct otlp_grpc *g, const struct http_response *r, uint
 	} else if (status == NO_STATUS) {
 		otlp_sink__say(&g->sink, "%s", r->error[0] ? r->error : "the answer broke off");
 	} else if (g->status == NO_STATUS && (!r->http2 || r->status != 200)) {
-		otlp_sink__say(&g->sink, "HTTP status %ld and no gRPC status: is this a gRPC endpoint? usually port 4317",
+		otlp_sink__say(&g->sink,
+			       "HTTP status %ld and no gRPC status: is this a gRPC endpoint? usually port 4317",
 			       r->status);
 	} else if (g->status == NO_STATUS) {
 		otlp_sink__say(&g->sink, "no gRPC status in the answer%s%s: is this a gRPC endpoint? usually port 4317",
 			       r->type[0] ? ", which is " : "", r->type);
 	} else {
-		otlp_sink__say(&g->sink, "%s%s%.300s%s", retry__grpc_name(status), g->message[0] ? ": " : "", g->message,
-			       status == GRPC_UNAUTHENTICATED || status == GRPC_PERMISSION_DENIED ?
-				       " (OTEL_EXPORTER_OTLP_HEADERS carries credentials)" :
-			       status == GRPC_UNIMPLEMENTED ? " (is this an OTLP endpoint?)" :
-							      "");
+		otlp_sink__say(&g->sink, "%s%s%.300s%s", retry__grpc_name(status), g->message[0] ? ": " : "",
+			       g->message, hint_for(status));
 	}
 }
 

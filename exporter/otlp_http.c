@@ -51,7 +51,9 @@ static const char *hint_for(long status)
 	case 413:
 		return " (lower OTEL_BSP_MAX_EXPORT_BATCH_SIZE)";
 	default:
-		return status >= 300 && status <= 399 ? " (redirects are not followed: set the endpoint to the new place)" : "";
+		if (status >= 300 && status <= 399)
+			return " (redirects are not followed: set the endpoint to the new place)";
+		return "";
 	}
 }
 
@@ -61,10 +63,18 @@ static const char *phrase_for(long status)
 		long status;
 		const char *phrase;
 	} known[] = {
-		{ 400, " Bad Request" },	 { 401, " Unauthorized" },	  { 403, " Forbidden" },
-		{ 404, " Not Found" },		 { 405, " Method Not Allowed" },  { 413, " Content Too Large" },
-		{ 415, " Unsupported Media Type" }, { 429, " Too Many Requests" }, { 500, " Internal Server Error" },
-		{ 501, " Not Implemented" },	 { 502, " Bad Gateway" },	  { 503, " Service Unavailable" },
+		{ 400, " Bad Request" },
+		{ 401, " Unauthorized" },
+		{ 403, " Forbidden" },
+		{ 404, " Not Found" },
+		{ 405, " Method Not Allowed" },
+		{ 413, " Content Too Large" },
+		{ 415, " Unsupported Media Type" },
+		{ 429, " Too Many Requests" },
+		{ 500, " Internal Server Error" },
+		{ 501, " Not Implemented" },
+		{ 502, " Bad Gateway" },
+		{ 503, " Service Unavailable" },
 		{ 504, " Gateway Timeout" },
 	};
 

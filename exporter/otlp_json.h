@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Batch → one ExportTraceServiceRequest in OTLP's JSON mapping, on one line, as the Collector's file exporter writes it. */
+/* Batch → one ExportTraceServiceRequest in OTLP's JSON mapping, on one line, as the Collector's file exporter does. */
 #ifndef WS_EXPORTER_OTLP_JSON_H
 #define WS_EXPORTER_OTLP_JSON_H
 

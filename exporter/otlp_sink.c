@@ -24,7 +24,8 @@ static ProtobufCAllocator pb_allocator = { .alloc = pb_alloc, .free = pb_free };
 
 int otlp_sink__open(struct otlp_sink *s, const struct exporter_opts *o, const struct http_client_opts *http)
 {
-	static const struct otlp_encode_opts encode = { .scope_name = OTLP_SCOPE_NAME, .scope_version = WS_VERSION,
+	static const struct otlp_encode_opts encode = { .scope_name = OTLP_SCOPE_NAME,
+							.scope_version = WS_VERSION,
 							.schema_url = OTLP_SCHEMA_URL };
 	int err;
 

@@ -69,10 +69,12 @@ enum grpc_status retry__grpc_of_http(long status)
 
 const char *retry__grpc_name(unsigned int status)
 {
-	static const char *const names[] = { "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED",
-					     "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
-					     "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL",
-					     "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED" };
+	static const char *const names[] = {
+		"OK",	     "CANCELLED",      "UNKNOWN",	    "INVALID_ARGUMENT",	  "DEADLINE_EXCEEDED",
+		"NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+		"ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",	    "INTERNAL",		  "UNAVAILABLE",
+		"DATA_LOSS", "UNAUTHENTICATED"
+	};
 	_Static_assert(sizeof(names) / sizeof(names[0]) == __GRPC_CNT, "one name for each");
 
 	return status < __GRPC_CNT ? names[status] : "unknown status";

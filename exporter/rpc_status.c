@@ -7,7 +7,7 @@
 
 struct field {
 	uint32_t number, wire;
-	uint64_t value; /* varint */
+	uint64_t value;	  /* varint */
 	struct str bytes; /* length-delimited */
 };
 

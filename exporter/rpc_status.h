@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * google.rpc.Status, the body of OTLP errors: { 1 code int32, 2 message string, 3 repeated Any details }, of whose details
- * only google.rpc.RetryInfo { 1 retry_delay Duration { 1 seconds int64, 2 nanos int32 } } matters here.
+ * google.rpc.Status, the body of OTLP errors: { 1 code int32, 2 message string, 3 repeated Any details }, of whose
+ * details only google.rpc.RetryInfo { 1 retry_delay Duration { 1 seconds int64, 2 nanos int32 } } matters here.
  */
 #ifndef WS_EXPORTER_RPC_STATUS_H
 #define WS_EXPORTER_RPC_STATUS_H

@@ -23,9 +23,17 @@
 
 static struct resource *make_resource(int i)
 {
-	static const char *const keys[] = { "service.instance.id", "process.executable.name", "process.executable.path",
-					    "process.command", "host.name", "host.id", "host.arch", "os.type",
-					    "container.id", "telemetry.sdk.name", "telemetry.sdk.language",
+	static const char *const keys[] = { "service.instance.id",
+					    "process.executable.name",
+					    "process.executable.path",
+					    "process.command",
+					    "host.name",
+					    "host.id",
+					    "host.arch",
+					    "os.type",
+					    "container.id",
+					    "telemetry.sdk.name",
+					    "telemetry.sdk.language",
 					    "telemetry.sdk.version" };
 	struct resource *r = resource__new();
 	char name[32];
@@ -71,7 +79,8 @@ static struct span *make_span(struct resource *r, int i)
 	span__add_int(s, "network.peer.port", 51234);
 	span__add_str(s, "network.protocol.name", STR("http"));
 	span__add_str(s, "network.protocol.version", STR("1.1"));
-	span__add_str(s, "user_agent.original", STR("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Safari/537.36"));
+	span__add_str(s, "user_agent.original",
+		      STR("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Safari/537.36"));
 	span__add_int(s, "http.response.body.size", 5120);
 	span__add_str(s, "wirespan.parent.evidence", STR("join"));
 	span__add(s, &(struct attr){ .key = "wirespan.route.inferred", .type = ATTR_BOOL, .b = true });
@@ -80,7 +89,7 @@ static struct span *make_span(struct resource *r, int i)
 
 /* ---- the protobuf-c way ------------------------------------------------------------------------ */
 
-static COMMON(KeyValue) **tree_attrs(struct arena *mem, const struct attr *attrs, size_t n)
+static COMMON(KeyValue) * *tree_attrs(struct arena *mem, const struct attr *attrs, size_t n)
 {
 	COMMON(KeyValue) **list = arena__alloc(mem, n * sizeof(*list));
 
@@ -107,7 +116,7 @@ static COMMON(KeyValue) **tree_attrs(struct arena *mem, const struct attr *attrs
 	return list;
 }
 
-static TRACE(Span) *tree_span(struct arena *mem, struct span *s)
+static TRACE(Span) * tree_span(struct arena *mem, struct span *s)
 {
 	TRACE(Span) *p = arena__alloc(mem, sizeof(*p));
 
@@ -171,7 +180,9 @@ static size_t encode_tree(const struct batch *b, struct resource **res, uint8_t 
 
 int main(int argc, char **argv)
 {
-	struct otlp_encode_opts o = { .scope_name = OTLP_SCOPE_NAME, .scope_version = "0", .schema_url = OTLP_SCHEMA_URL };
+	struct otlp_encode_opts o = { .scope_name = OTLP_SCOPE_NAME,
+				      .scope_version = "0",
+				      .schema_url = OTLP_SCHEMA_URL };
 	int rounds = argc > 1 ? atoi(argv[1]) : ROUNDS;
 	struct otlp_encoder *e = otlp_encoder__new(&o);
 	struct batch b = { .n = SPANS };

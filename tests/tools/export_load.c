@@ -90,7 +90,9 @@ static void print_books(void)
 int main(int argc, char **argv)
 {
 	struct load l = { .o = { .timeout_ns = 5000 * MS, .retry_initial_ns = 20 * MS, .retry_max_ns = 100 * MS },
-			  .spans = 100, .batch = 40, .limit_ns = 10000 * MS };
+			  .spans = 100,
+			  .batch = 40,
+			  .limit_ns = 10000 * MS };
 	struct attr service = attr__str("service.name", STR("load"));
 	struct resource *res = resource__new();
 	struct batch_queue *q;

@@ -46,8 +46,8 @@ static struct {
 static size_t format_totals(char *buf, size_t size)
 {
 	return (size_t)snprintf(buf, size,
-				"{\"requests\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"spans\":%" PRIu64 ",\"compressed\":%" PRIu64
-				",\"bad\":%" PRIu64 "}\n",
+				"{\"requests\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"spans\":%" PRIu64
+				",\"compressed\":%" PRIu64 ",\"bad\":%" PRIu64 "}\n",
 				totals.requests, totals.bytes, totals.spans, totals.compressed, totals.bad);
 }
 
@@ -119,7 +119,8 @@ static bool count_spans(const char *body, size_t len)
 
 /* ---- HTTP ------------------------------------------------------------------------------------------ */
 
-/* The value of a header field, up to the line's end, or NULL. `head` is NUL-terminated and begins with the first line. */
+/* The value of a header field, up to the line's end, or NULL. `head` is NUL-terminated and begins with the first line.
+ */
 static const char *find_field(const char *head, const char *name)
 {
 	size_t n = strlen(name);
@@ -134,7 +135,8 @@ static const char *find_field(const char *head, const char *name)
 	return NULL;
 }
 
-/* Undoes chunked coding in place. 1: whole, with *ret_body (body) and *ret_used (on the wire); 0: more to come; -1: bad. */
+/* Undoes chunked coding in place. 1: whole, with *ret_body (body) and *ret_used (on the wire); 0: more to come; -1:
+ * bad. */
 static int unchunk(char *p, size_t len, size_t *ret_body, size_t *ret_used)
 {
 	size_t at = 0, out = 0;
@@ -174,7 +176,8 @@ static int unchunk(char *p, size_t len, size_t *ret_body, size_t *ret_used)
 
 static bool reply(struct conn *c, const char *p, size_t n)
 {
-	/* Answers are tiny and the socket's buffer is empty: if it does not fit, the client does not read, so let it go. */
+	/* Answers are tiny and the socket's buffer is empty: if it does not fit, the client does not read, so let it
+	 * go. */
 	return send(c->fd, p, n, MSG_NOSIGNAL) == (ssize_t)n;
 }
 
@@ -182,8 +185,9 @@ static bool reply_totals(struct conn *c)
 {
 	char json[256], answer[512];
 	size_t n = format_totals(json, sizeof(json));
-	int len = snprintf(answer, sizeof(answer),
-			   "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", n, json);
+	int len =
+		snprintf(answer, sizeof(answer),
+			 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", n, json);
 
 	return reply(c, answer, (size_t)len);
 }
@@ -319,12 +323,15 @@ static void accept_conn(int epoll, int listener)
 
 static int open_listener(uint16_t port)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_port = htons(port),
+				 .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
 	socklen_t len = sizeof(a);
 
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||
-	    bind(fd, (struct sockaddr *)&a, sizeof(a)) || listen(fd, 128) || getsockname(fd, (struct sockaddr *)&a, &len)) {
+	    bind(fd, (struct sockaddr *)&a, sizeof(a)) || listen(fd, 128) ||
+	    getsockname(fd, (struct sockaddr *)&a, &len)) {
 		perror("sink: listen");
 		exit(1);
 	}

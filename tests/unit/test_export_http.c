@@ -51,7 +51,7 @@ struct server {
 	bool stop; /* atomic */
 	/* Written by the server's thread; read once it is joined, `requests` any time */
 	int requests, connections;
-	char head[4096]; /* of the last request */
+	char head[4096];		   /* of the last request */
 	int sent[MAX_IDS], acked[MAX_IDS]; /* by span */
 	int sent_after_ack;
 };
@@ -205,7 +205,9 @@ static void *run_server(void *arg)
 /* port 0: any */
 static void server_start(struct server *s, const struct step *steps, size_t n, uint16_t port)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_port = htons(port),
+				 .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	socklen_t len = sizeof(a);
 	int one = 1;
 
@@ -322,7 +324,8 @@ static void finish(uint64_t limit_ns)
 	for (int i = 0; i < MAX_IDS; i++)
 		acked += rig.server.acked[i];
 	/* What counts as delivered was acknowledged; a server that rejects part of it acknowledges all of it here. */
-	assert_int_equal(stats.rows[ST_EXPORT].out + stats.rows[ST_EXPORT].dropped[DROP_REJECTED] >= (uint64_t)acked, true);
+	assert_int_equal(stats.rows[ST_EXPORT].out + stats.rows[ST_EXPORT].dropped[DROP_REJECTED] >= (uint64_t)acked,
+			 true);
 	assert_null(strstr(rig.log, "secret"));
 }
 
@@ -332,8 +335,9 @@ static int set_up(void **state)
 	unsetenv("all_proxy");
 	stats = (struct stats){ 0 };
 	memset(&rig, 0, sizeof(rig));
-	rig.opts = (struct exporter_opts){ .kind = "otlp-http", .timeout_ns = 5 * SEC, .retry_initial_ns = 10 * MS,
-					   .retry_max_ns = 40 * MS };
+	rig.opts = (struct exporter_opts){
+		.kind = "otlp-http", .timeout_ns = 5 * SEC, .retry_initial_ns = 10 * MS, .retry_max_ns = 40 * MS
+	};
 	return 0;
 }
 
@@ -368,7 +372,8 @@ static void acknowledged(void **state)
 	assert_int_equal(stats.export_retries, 0);
 	assert_non_null(strstr(rig.server.head, "POST /v1/traces HTTP/1.1\r\n"));
 	assert_non_null(strstr(rig.server.head, "Content-Type: application/x-protobuf\r\n"));
-	assert_non_null(strstr(rig.server.head, "User-Agent: wirespan/" WS_VERSION " OTel-OTLP-Exporter-C/" WS_VERSION "\r\n"));
+	assert_non_null(
+		strstr(rig.server.head, "User-Agent: wirespan/" WS_VERSION " OTel-OTLP-Exporter-C/" WS_VERSION "\r\n"));
 	assert_non_null(strstr(rig.server.head, "authorization: Bearer a,b\r\n"));
 	assert_non_null(strstr(rig.server.head, "x-tenant: 7\r\n"));
 	assert_non_null(strstr(rig.server.head, "x-empty:\r\n"));
@@ -390,7 +395,8 @@ static void compressed(void **state)
 static void partial_success(void **state)
 {
 	static const struct step steps[] = {
-		{ .answer = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 9\r\n\r\n" PARTIAL_3_BAD }
+		{ .answer =
+			  "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 9\r\n\r\n" PARTIAL_3_BAD }
 	};
 
 	start(steps, N(steps), 10, 10);
@@ -404,7 +410,8 @@ static void partial_success(void **state)
 static void partial_success_of_more_than_sent(void **state)
 {
 	static const struct step steps[] = {
-		{ .answer = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 9\r\n\r\n" PARTIAL_3_BAD }
+		{ .answer =
+			  "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 9\r\n\r\n" PARTIAL_3_BAD }
 	};
 
 	start(steps, N(steps), 2, 2);
@@ -428,8 +435,10 @@ static void refused_for_good(void **state)
 		  "404 Not Found (is the path right?" },
 		{ "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n", "413 Content Too Large (lower" },
 		{ "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", "500 Internal Server Error" },
-		{ "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "redirects are not followed" },
-		{ "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>", "not an OTLP receiver" },
+		{ "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+		  "redirects are not followed" },
+		{ "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+		  "not an OTLP receiver" },
 	};
 
 	for (size_t i = 0; i < N(v); i++) {
@@ -509,11 +518,15 @@ static void broken_behind_the_status(void **state)
 		struct step step;
 		const char *said;
 	} v[] = {
-		{ { .answer = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 100\r\n\r\n\x0a",
-		    .close = true }, "its answer broke off" },
-		{ { .answer = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 4\r\n\r\n\xff\xff\xff\xff" },
+		{ { .answer =
+			    "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 100\r\n\r\n\x0a",
+		    .close = true },
+		  "its answer broke off" },
+		{ { .answer =
+			    "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 4\r\n\r\n\xff\xff\xff\xff" },
 		  "what it answers is not OTLP" },
-		{ { .answer = "HTTP/1.1 200 OK\r\nContent-Length: 5242880\r\n\r\n", .padding = 5242880 }, "longer than 4 MiB" },
+		{ { .answer = "HTTP/1.1 200 OK\r\nContent-Length: 5242880\r\n\r\n", .padding = 5242880 },
+		  "longer than 4 MiB" },
 		{ { .answer = "HTTP/1.1 200 OK\r\n\r\n", .padding = 5242880, .close = true }, "longer than 4 MiB" },
 	};
 
@@ -561,7 +574,8 @@ static void refused_connection_then_up(void **state)
 
 static void queue_fills_meanwhile(void **state)
 {
-	static const struct step steps[] = { { .answer = "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n", .refuses = true } };
+	static const struct step steps[] = { { .answer = "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n",
+					       .refuses = true } };
 
 	start(steps, N(steps), 10, 10);
 	wait_requests(1);
@@ -576,7 +590,8 @@ static void queue_fills_meanwhile(void **state)
 /* A batch that is tried for long gives way, but only where spans are lost behind it. */
 static void old_batch_gives_way(void **state)
 {
-	static const struct step steps[] = { { .answer = "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n", .refuses = true } };
+	static const struct step steps[] = { { .answer = "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n",
+					       .refuses = true } };
 
 	for (int full = 0; full < 2; full++) {
 		set_up(state);

@@ -95,7 +95,8 @@ static void exact_line(void **state)
 	struct dynbuf out;
 	static const char want[] =
 		"{\"resourceSpans\":[{\"resource\":{\"attributes\":[{\"key\":\"service.name\",\"value\":{\"stringValue\":\"a\"}}]},"
-		"\"scopeSpans\":[{\"scope\":{\"name\":\"wirespan\",\"version\":\"" WS_VERSION "\"},\"spans\":[{\"traceId\":"
+		"\"scopeSpans\":[{\"scope\":{\"name\":\"wirespan\",\"version\":\"" WS_VERSION
+		"\"},\"spans\":[{\"traceId\":"
 		"\"abababababababababababababababab\",\"spanId\":\"eeeeeeeeeeeeeeee\",\"name\":\"GET /\",\"kind\":2,"
 		"\"startTimeUnixNano\":\"1767225600000000000\",\"endTimeUnixNano\":\"1767225600000000001\",\"status\":{}}],"
 		"\"schemaUrl\":\"" OTLP_SCHEMA_URL "\"}],\"schemaUrl\":\"" OTLP_SCHEMA_URL "\"}]}\n";
@@ -372,10 +373,14 @@ static void gone_is_told_once(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(exact_line),	     cmocka_unit_test(every_field),
-		cmocka_unit_test(every_byte),	     cmocka_unit_test(groups),
-		cmocka_unit_test(failures),	     cmocka_unit_test(appends_to_a_file),
-		cmocka_unit_test(file_that_cannot_grow), cmocka_unit_test(closed_pipe_ends_the_program),
+		cmocka_unit_test(exact_line),
+		cmocka_unit_test(every_field),
+		cmocka_unit_test(every_byte),
+		cmocka_unit_test(groups),
+		cmocka_unit_test(failures),
+		cmocka_unit_test(appends_to_a_file),
+		cmocka_unit_test(file_that_cannot_grow),
+		cmocka_unit_test(closed_pipe_ends_the_program),
 		cmocka_unit_test(gone_is_told_once),
 	};
 

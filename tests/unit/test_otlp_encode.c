@@ -19,7 +19,8 @@
 #define span_pb Opentelemetry__Proto__Trace__V1__Span
 #define kv_pb Opentelemetry__Proto__Common__V1__KeyValue
 
-static const struct otlp_encode_opts usual = { .scope_name = OTLP_SCOPE_NAME, .scope_version = "1.2.3",
+static const struct otlp_encode_opts usual = { .scope_name = OTLP_SCOPE_NAME,
+					       .scope_version = "1.2.3",
 					       .schema_url = OTLP_SCHEMA_URL };
 
 static struct resource *make_resource(const char *service)
@@ -80,8 +81,8 @@ static request_pb *round_trip(const struct batch *b)
 
 	assert_int_equal(otlp_encoder__encode(e, b, &bytes), 0);
 	req = decode(bytes);
-	assert_int_equal(
-		opentelemetry__proto__collector__trace__v1__export_trace_service_request__get_packed_size(req), bytes.len);
+	assert_int_equal(opentelemetry__proto__collector__trace__v1__export_trace_service_request__get_packed_size(req),
+			 bytes.len);
 	otlp_encoder__free(e);
 	return req;
 }
@@ -217,8 +218,8 @@ static void groups_by_resource(void **state)
 {
 	/* Two objects with equal content are one resource; order of appearance and order of spans are kept. */
 	struct resource *a = make_resource("a"), *a2 = make_resource("a"), *b = make_resource("b");
-	struct span *s[] = { make_span(a, 1, "1"), make_span(b, 2, "2"), make_span(a2, 3, "3"), make_span(NULL, 4, "4"),
-			     make_span(b, 5, "5"), make_span(a, 6, "6") };
+	struct span *s[] = { make_span(a, 1, "1"),    make_span(b, 2, "2"), make_span(a2, 3, "3"),
+			     make_span(NULL, 4, "4"), make_span(b, 5, "5"), make_span(a, 6, "6") };
 	struct batch batch = make_batch(s, 6);
 	request_pb *req = round_trip(&batch);
 	static const char *const want[] = { "136", "25", "4" };
@@ -260,7 +261,7 @@ static void many_resources(void **state)
 	for (int i = 0; i < 1500; i++) {
 		assert_int_equal(req->resource_spans[i]->scope_spans[0]->n_spans, 2);
 		assert_string_equal(req->resource_spans[i]->scope_spans[0]->spans[1]->name,
-			      req->resource_spans[i]->resource->attributes[0]->value->string_value);
+				    req->resource_spans[i]->resource->attributes[0]->value->string_value);
 	}
 	release(req);
 	span__free_list(head);
@@ -275,14 +276,20 @@ static void utf8_vectors(void **state)
 		{ "gr\xc3\xbc\xc3\x9f dich", "gr\xc3\xbc\xc3\x9f dich" },
 		{ "\xf0\x9f\x8e\x89", "\xf0\x9f\x8e\x89" },
 		{ "\xf4\x8f\xbf\xbf\xee\x80\x80\xed\x9f\xbf", "\xf4\x8f\xbf\xbf\xee\x80\x80\xed\x9f\xbf" },
-		{ "a\xff" "b", "a\xef\xbf\xbd" "b" },
-		{ "\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd" },			/* overlong '/' */
-		{ "\xe0\x80\xaf", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },	/* overlong, three bytes */
-		{ "\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },	/* surrogate */
+		{ "a\xff"
+		  "b",
+		  "a\xef\xbf\xbd"
+		  "b" },
+		{ "\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd" },				    /* overlong '/' */
+		{ "\xe0\x80\xaf", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },		    /* overlong, three bytes */
+		{ "\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },		    /* surrogate */
 		{ "\xf4\x90\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" }, /* U+110000 */
 		{ "\xf5", "\xef\xbf\xbd" },
-		{ "\xe2\x82", "\xef\xbf\xbd" },	     /* cut at the end: one maximal subpart */
-		{ "\xe2\x82" "x", "\xef\xbf\xbd" "x" },
+		{ "\xe2\x82", "\xef\xbf\xbd" }, /* cut at the end: one maximal subpart */
+		{ "\xe2\x82"
+		  "x",
+		  "\xef\xbf\xbd"
+		  "x" },
 		{ "\xf0\x9f\x8e", "\xef\xbf\xbd" },
 		{ "\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd" },
 		{ "12345678\xff", "12345678\xef\xbf\xbd" }, /* behind a word of ASCII */
@@ -314,7 +321,7 @@ static void invalid_utf8_is_replaced(void **state)
 	req = round_trip(&b);
 	assert_string_equal(req->resource_spans[0]->scope_spans[0]->spans[0]->name, "GET /" UTF8_REPLACEMENT);
 	assert_string_equal(req->resource_spans[0]->scope_spans[0]->spans[0]->attributes[0]->value->string_value,
-		      "/caf" UTF8_REPLACEMENT);
+			    "/caf" UTF8_REPLACEMENT);
 	assert_string_equal(req->resource_spans[0]->scope_spans[0]->spans[0]->trace_state, UTF8_REPLACEMENT);
 	release(req);
 	span__free(s);
@@ -416,11 +423,17 @@ static void failed_allocations(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(matches_reference_vector), cmocka_unit_test(every_field),
-		cmocka_unit_test(root_omits_what_it_has_not), cmocka_unit_test(groups_by_resource),
-		cmocka_unit_test(many_resources), cmocka_unit_test(utf8_vectors),
-		cmocka_unit_test(invalid_utf8_is_replaced), cmocka_unit_test(lengths_of_every_width),
-		cmocka_unit_test(too_large), cmocka_unit_test(empty_batch), cmocka_unit_test(failed_allocations),
+		cmocka_unit_test(matches_reference_vector),
+		cmocka_unit_test(every_field),
+		cmocka_unit_test(root_omits_what_it_has_not),
+		cmocka_unit_test(groups_by_resource),
+		cmocka_unit_test(many_resources),
+		cmocka_unit_test(utf8_vectors),
+		cmocka_unit_test(invalid_utf8_is_replaced),
+		cmocka_unit_test(lengths_of_every_width),
+		cmocka_unit_test(too_large),
+		cmocka_unit_test(empty_batch),
+		cmocka_unit_test(failed_allocations),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

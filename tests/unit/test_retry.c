@@ -113,10 +113,15 @@ static void backoff_honours_what_was_asked(void **state)
 
 static void rpc_status(void **state)
 {
-	static const char plain[] = "\x08\x0e\x12\x04" "busy";
-	static const char retry[] = "\x08\x0e\x12\x04" "busy\x1a\x30\x0a\x28" TYPE "\x12\x04\x0a\x02\x08\x07";
-	static const char other[] = "\x1a\x2e\x0a\x28" "type.googleapis.com/google.rpc.RetryInf0" "\x12\x02\x08\x07";
-	static const char negative[] = "\x1a\x39\x0a\x28" TYPE "\x12\x0d\x0a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";
+	static const char plain[] = "\x08\x0e\x12\x04"
+				    "busy";
+	static const char retry[] = "\x08\x0e\x12\x04"
+				    "busy\x1a\x30\x0a\x28" TYPE "\x12\x04\x0a\x02\x08\x07";
+	static const char other[] = "\x1a\x2e\x0a\x28"
+				    "type.googleapis.com/google.rpc.RetryInf0"
+				    "\x12\x02\x08\x07";
+	static const char negative[] =
+		"\x1a\x39\x0a\x28" TYPE "\x12\x0d\x0a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";
 	struct rpc_status st;
 
 	assert_int_equal(rpc_status__parse(plain, sizeof(plain) - 1, &st), 0);
@@ -139,7 +144,8 @@ static void rpc_status(void **state)
 			for (int v = 0; v < 256; v++) {
 				copy[i] = (char)v;
 				if (rpc_status__parse(copy, len, &st) == 0 && st.message.len)
-					assert_true(st.message.p >= copy && st.message.p + st.message.len <= copy + len);
+					assert_true(st.message.p >= copy &&
+						    st.message.p + st.message.len <= copy + len);
 			}
 			copy[i] = retry[i];
 		}
@@ -151,8 +157,8 @@ static void base64(void **state)
 {
 	static const struct {
 		const char *in, *out;
-	} v[] = { { "", "" }, { "Zg==", "f" }, { "Zg", "f" }, { "Zm8=", "fo" }, { "Zm9v", "foo" }, { "Zm9vYg", "foob" },
-		  { "Zm9vYmFy", "foobar" } }; /* RFC 4648, section 10 */
+	} v[] = { { "", "" },	     { "Zg==", "f" },	   { "Zg", "f" },	    { "Zm8=", "fo" },
+		  { "Zm9v", "foo" }, { "Zm9vYg", "foob" }, { "Zm9vYmFy", "foobar" } }; /* RFC 4648, section 10 */
 	char buf[16];
 
 	for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++) {
@@ -169,9 +175,9 @@ static void base64(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(http_table),	cmocka_unit_test(grpc_table),
-		cmocka_unit_test(retry_after),	cmocka_unit_test(backoff_grows_within_bounds),
-		cmocka_unit_test(rpc_status),	cmocka_unit_test(backoff_honours_what_was_asked),
+		cmocka_unit_test(http_table),  cmocka_unit_test(grpc_table),
+		cmocka_unit_test(retry_after), cmocka_unit_test(backoff_grows_within_bounds),
+		cmocka_unit_test(rpc_status),  cmocka_unit_test(backoff_honours_what_was_asked),
 		cmocka_unit_test(base64),
 	};
 

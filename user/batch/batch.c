@@ -91,7 +91,8 @@ static bool has_room(const struct batch_queue *q, const struct span *s)
 {
 	if (q->o.max_queue_spans && q->spans >= q->o.max_queue_spans)
 		return false;
-	return !q->o.max_queue_bytes || (q->bytes < q->o.max_queue_bytes && s->bytes <= q->o.max_queue_bytes - q->bytes);
+	return !q->o.max_queue_bytes ||
+	       (q->bytes < q->o.max_queue_bytes && s->bytes <= q->o.max_queue_bytes - q->bytes);
 }
 
 /* The batch that takes a span of `bytes`; NULL without memory. */

@@ -16,7 +16,7 @@ struct batch_opts {
 	uint32_t max_queue_spans;    /* 0: no bound by count */
 	size_t max_queue_bytes;	     /* 0: no bound by bytes */
 	uint32_t max_batch;	     /* spans per export; 0: 512 */
-	size_t max_batch_bytes;	     /* memory per export; 0: 4 MiB, which stays below 64 MiB encoded whatever is in it */
+	size_t max_batch_bytes;	     /* memory per export; 0: 4 MiB, below 64 MiB encoded whatever is in it */
 	uint64_t schedule_delay_ns;  /* age at which an incomplete batch leaves */
 };
 
@@ -34,7 +34,7 @@ void batch_queue__free(struct batch_queue *q); /* drops what is left, counted as
 /* Pipeline thread. */
 void batch_queue__push(struct batch_queue *q, struct span *s, uint64_t now_ns);
 void batch_queue__tick(struct batch_queue *q, uint64_t now_ns); /* lets an aged batch go */
-void batch_queue__close(struct batch_queue *q);			/* flush: no more pushes; pop drains, then returns false */
+void batch_queue__close(struct batch_queue *q);			/* flush: no more pushes; pop drains, then false */
 
 /*
  * Exporter thread: waits up to timeout_ns. True: *ret is a batch, owned by the caller. False: none
