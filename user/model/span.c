@@ -107,10 +107,26 @@ struct str span__dup(struct span *s, struct str v)
 	return copy;
 }
 
+/*
+ * One of 64 bits for a key. Most keys are new to their span: the filter says so without comparing 15 strings, which
+ * was nearly half of the cost of a span.
+ */
+static uint64_t key_bit(const char *key)
+{
+	size_t len = strlen(key);
+	uint64_t end = 0;
+
+	/* Names differ at their end; a byte-wise hash would cost as much as it saves. */
+	if (len >= 8)
+		memcpy(&end, key + len - 8, 8);
+	return 1ull << (((end ^ len) * 0x9E3779B97F4A7C15ull) >> 58);
+}
+
 /* Keys are unique in OTLP: the last value wins, as in SetAttribute. */
 int span__add(struct span *s, const struct attr *a)
 {
-	int at = find_attr(s->attrs, s->n_attrs, a->key);
+	uint64_t bit = key_bit(a->key);
+	int at = s->key_bits & bit ? find_attr(s->attrs, s->n_attrs, a->key) : -1;
 	struct attr copy = *a;
 
 	if (at < 0 && s->n_attrs >= limit_count) {
@@ -136,6 +152,7 @@ int span__add(struct span *s, const struct attr *a)
 		s->cap_attrs *= 2;
 	}
 	s->attrs[s->n_attrs++] = copy;
+	s->key_bits |= bit;
 	return 0;
 
 no_memory:

@@ -42,6 +42,7 @@ struct span {
 	struct str status_message;
 	struct attr *attrs;
 	uint32_t n_attrs, cap_attrs, dropped_attrs;
+	uint64_t key_bits; /* a filter of the keys in attrs; span.c only */
 	struct resource *res; /* NULL until enriched */
 
 	/* For enrichment */
