@@ -54,7 +54,8 @@ def start_case(name, services):
         (www / "f").write_text("x" * 100)
         for d in [www, *www.parents][:4]:
             d.chmod(0o755)
-        services.nginx(f"open_file_cache max=10; sendfile on; server {{ listen 127.0.0.1:{port}; root {www}; }}", port=port)
+        services.nginx(f"open_file_cache max=10; sendfile on; server {{ listen 127.0.0.1:{port}; root {www}; }}",
+                       port=port)
     elif name == "fastapi":
         services.start([python(), "-m", "uvicorn", "--host", "127.0.0.1", "--port", port, "--log-level", "warning",
                         "--no-access-log", "fast:app"], "uvicorn", port=port, cwd=APPS)
@@ -148,8 +149,8 @@ def bench_case(name, a, tmp):
             for plan in a.plans:
                 results["off"].append(wrk(port, a.seconds, a.connections))
                 results[plan].append(traced_run(port, plan, a, tmp / f"{name}{i}{plan}", False))
-                print(f"  {name} round {i + 1}: off {results['off'][-1]['rps']:.0f}/s, {plan} {results[plan][-1]['rps']:.0f}/s",
-                      file=sys.stderr, flush=True)
+                print(f"  {name} round {i + 1}: off {results['off'][-1]['rps']:.0f}/s, "
+                      f"{plan} {results[plan][-1]['rps']:.0f}/s", file=sys.stderr, flush=True)
         # statistics cost two clock reads per probe: a run of their own, not compared
         probes = {}
         if sysctl_stats(True):
@@ -208,21 +209,24 @@ def fmt(v, spec):
 
 
 def report(data):
-    print(f"\n{data['machine']}; wrk, {data['connections']} connections, {data['seconds']} s × {data['rounds']} rounds, medians\n")
+    print(f"\n{data['machine']}; wrk, {data['connections']} connections, {data['seconds']} s × "
+          f"{data['rounds']} rounds, medians\n")
     print(f"{'case':8} {'plan':8} {'untraced/s':>10} {'ratio':>6} {'p50':>5} {'p99':>5} {'cpu ms/1000':>11} "
           f"{'ns/probe':>8} {'RSS MiB':>7} {'requests':>9} {'acked':>9} {'lost':>6} {'uncounted':>9}")
     for c in data["cases"]:
         for plan, r in c["plans"].items():
             print(f"{c['case']:8} {plan:8} {c['untraced_rps']:10.0f} {r['throughput_ratio']:6.3f} {r['p50_ratio']:5.2f} "
-                  f"{r['p99_ratio']:5.2f} {fmt(r['cpu_ms_per_1000_requests'], '11.2f')} {fmt(r['ns_per_probe'], '8.0f')} "
-                  f"{r['peak_rss_mib']:7.1f} {r['requests']:9} {r['acknowledged']:9} {sum(r['lost'].values()):6} {r['uncounted']:9}")
+                  f"{r['p99_ratio']:5.2f} {fmt(r['cpu_ms_per_1000_requests'], '11.2f')} "
+                  f"{fmt(r['ns_per_probe'], '8.0f')} {r['peak_rss_mib']:7.1f} {r['requests']:9} "
+                  f"{r['acknowledged']:9} {sum(r['lost'].values()):6} {r['uncounted']:9}")
             for k, n in r["lost"].items():
                 print(f"{'':17} lost: {k}: {n}")
             for line in r["imbalance"]:
                 print(f"{'':17} THE BOOKS DO NOT BALANCE: {line}")
     print("\nspans seen / requests sent (nginx):")
     for r in data["seen"]:
-        print(f"  {r['plan']:8} {r['connections']:4} connections: {r['seen']} / {r['sent']} = {100 * r['seen'] / r['sent']:.2f} %"
+        print(f"  {r['plan']:8} {r['connections']:4} connections: {r['seen']} / {r['sent']} = "
+              f"{100 * r['seen'] / r['sent']:.2f} %"
               + (f", on the books: {r['lost']}" if r["lost"] else ""))
 
 

@@ -42,8 +42,8 @@ def flask_chain(services, depth, sleep=0, **env):
 
 def gunicorn(services, *args, port=None, unix=None, **env):
     bind = f"unix:{unix}" if unix else f"127.0.0.1:{port}"
-    return services.start([python(), "-m", "gunicorn", "--bind", bind, "--log-level", "warning", *args, "hop_flask:app"],
-                          "gunicorn", port=port, unix=unix, cwd=SERVICES, env=env)
+    return services.start([python(), "-m", "gunicorn", "--bind", bind, "--log-level", "warning", *args,
+                           "hop_flask:app"], "gunicorn", port=port, unix=unix, cwd=SERVICES, env=env)
 
 
 def uvicorn(services, port, *args, **env):

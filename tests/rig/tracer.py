@@ -26,7 +26,7 @@ def imbalance(books):
     for r in books["stages"]:
         total = r["out"] + r.get("held", 0) + sum(r["dropped"].values())
         if r["in"] != total:
-            bad.append(f"{r['stage']}: in {r['in']} != out {r['out']} + held {r.get('held', 0)} + dropped {r['dropped']}")
+            bad.append(f"{r['stage']}: in {r['in']} != out {r['out']} + held {r.get('held', 0)} + {r['dropped']}")
     return "; ".join(bad)
 
 

@@ -18,7 +18,8 @@ MAKE = os.environ.get("MAKE", "make")
 # name, make target, how its own count reads. Where a part has no count it is one test.
 PARTS = ["build", "lint", "unit", "fuzz", "e2e", "scenarios"]
 TARGETS = {"build": "all"}
-NOT_RUN = ["bench (own target: figures, not tests)", "test-vm (other kernels)", "demo (own target; its checks run in scenarios)"]
+NOT_RUN = ["bench (own target: figures, not tests)", "test-vm (other kernels)",
+           "demo (own target; its checks run in scenarios)"]
 
 
 def has_target(target):
@@ -50,8 +51,9 @@ def run(name):
     log = OUT / "test" / f"{name}.log"
     print(f"== {name}", flush=True)
     with open(log, "w") as f:
-        p = subprocess.Popen([MAKE, TARGETS.get(name, name)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             text=True, errors="replace")
+        jobs = [f"-j{os.cpu_count()}"] if name in ("build", "unit") else []
+        p = subprocess.Popen([MAKE, *jobs, TARGETS.get(name, name)], cwd=ROOT, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True, errors="replace")
         for line in p.stdout:
             f.write(line)
             f.flush()

@@ -77,8 +77,9 @@ def check(spans, clicks, strict=False):
             elif not s.parent and k in GAPS and not strict:
                 gaps[k] += 1
             else:
-                problems.append(f"{name}: parent is {p or s.parent or 'missing'}, not {KIND[parent[0]]} {parent[1]} {parent[2]}")
+                problems.append(f"{name}: parent is {p or s.parent or 'missing'}, not {KIND[parent[0]]} {parent[1:]}")
         if len(traces) > 1 and not gaps:
             problems.append(f"click {click}: {len(traces)} traces, not 1")
     problems += [f"click {k[0]}: {len(v)} unexpected spans {v[0]}" for k, v in seen.items()]
-    return problems, [f"known gap: {n} × {KIND[k[0]]} {k[1]} {k[2]} without a parent ({GAPS[k]})" for k, n in gaps.items()]
+    return problems, [f"known gap: {n} × {KIND[k[0]]} {k[1]} {k[2]} without a parent ({GAPS[k]})"
+                      for k, n in gaps.items()]

@@ -75,7 +75,7 @@ def check(base, ports, load, per_worker, directory, attach):
         t.kill()
     problems, gaps = expect.check(spans, done)
     lost = tracer.dropped(t.final)
-    print(f"async-demo, {attach or 'auto'}, {load} at once: {len(done)} clicks, {len(spans)} spans, {len(problems)} problems")
+    print(f"async-demo, {attach}, {load} at once: {len(done)} clicks, {len(spans)} spans, {len(problems)} problems")
     for g in gaps:
         print(f"  {g}")
     for p in problems[:10]:

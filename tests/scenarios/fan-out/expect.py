@@ -65,7 +65,8 @@ def check_click(click, version, mine, by_id, problems, gaps):
     if one and two:
         together = max(one.start, two.start) < min(one.end, two.end)
         if together != version.endswith("-v2"):
-            problems.append(f"click {click}: the two calls {'overlap' if together else 'follow each other'} in {version}")
+            how = "overlap" if together else "follow each other"
+            problems.append(f"click {click}: the two calls {how} in {version}")
 
 
 def check(spans, clicks, one_at_a_time=True):
@@ -84,7 +85,8 @@ def check(spans, clicks, one_at_a_time=True):
         tls = [s for s in of[click] if s not in plain]
         if not tls:
             gaps["calls over TLS are not seen (2 for each click)"] += 1
-        if not [s for s in spans if s.attrs.get("db.system.name") == "postgresql" and s.parent in {x.id for x in plain}]:
+        ids = {s.id for s in plain}
+        if not [s for s in spans if s.attrs.get("db.system.name") == "postgresql" and s.parent in ids]:
             gaps["the INSERT under /api/log is not seen (2 for each click)"] += 1
     if one_at_a_time:
         took = {v: sorted(s.ms for s in spans if s.kind == SERVER and s.service == "main" and s.path == v)

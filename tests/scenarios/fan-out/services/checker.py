@@ -17,7 +17,8 @@ def make_app(path, site):
     @contextlib.asynccontextmanager
     async def lifespan(_app):
         tls = ssl.create_default_context(cafile=os.environ.get("SITE_CA"))
-        async with httpx.AsyncClient(timeout=60) as clients["log"], httpx.AsyncClient(timeout=60, verify=tls) as clients["site"]:
+        async with httpx.AsyncClient(timeout=60) as log, httpx.AsyncClient(timeout=60, verify=tls) as https:
+            clients.update(log=log, site=https)
             yield
 
     app = fastapi.FastAPI(lifespan=lifespan)
