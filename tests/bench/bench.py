@@ -215,7 +215,8 @@ def report(data):
           f"{'ns/probe':>8} {'RSS MiB':>7} {'requests':>9} {'acked':>9} {'lost':>6} {'uncounted':>9}")
     for c in data["cases"]:
         for plan, r in c["plans"].items():
-            print(f"{c['case']:8} {plan:8} {c['untraced_rps']:10.0f} {r['throughput_ratio']:6.3f} {r['p50_ratio']:5.2f} "
+            print(f"{c['case']:8} {plan:8} {c['untraced_rps']:10.0f} {r['throughput_ratio']:6.3f} "
+                  f"{r['p50_ratio']:5.2f} "
                   f"{r['p99_ratio']:5.2f} {fmt(r['cpu_ms_per_1000_requests'], '11.2f')} "
                   f"{fmt(r['ns_per_probe'], '8.0f')} {r['peak_rss_mib']:7.1f} {r['requests']:9} "
                   f"{r['acknowledged']:9} {sum(r['lost'].values()):6} {r['uncounted']:9}")
