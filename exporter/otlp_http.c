@@ -117,7 +117,8 @@ static enum export_result judge(struct otlp_sink *s, const struct http_response 
 	enum export_result result;
 
 	if (r->status == 0) {
-		otlp_sink__say(s, "%s", r->error);
+		otlp_sink__say(s, "%s%s", r->error,
+			       r->not_http ? ": is this an OTLP/HTTP endpoint? usually port 4318" : "");
 		return EXPORT_RETRY;
 	}
 	result = retry__http(r->status);

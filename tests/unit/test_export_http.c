@@ -508,6 +508,8 @@ static void broken_answers(void **state)
 		assert_true(rig.server.requests >= 2);
 		assert_int_equal(row()->out, 3);
 		assert_non_null(strstr(rig.log, "(retrying, 3 spans waiting"));
+		if (i < 2)
+			assert_non_null(strstr(rig.log, ": is this an OTLP/HTTP endpoint? usually port 4318 (retrying"));
 	}
 }
 
