@@ -36,6 +36,7 @@ enum ws_ev_type {
 	WS_EV_TICK,	  /* nothing but the time: struct ws_ev */
 	WS_EV_PROCINFO,	  /* what enrichment found out about a process: struct ws_ev_procinfo + bytes */
 	WS_EV_LOST,	  /* events lost before the source: struct ws_ev_lost */
+	WS_EV_SELECT,	  /* a process is, or is no longer, selected: struct ws_ev_select */
 	__WS_EV_USER_CNT,
 };
 
@@ -185,6 +186,12 @@ struct ws_ev_procinfo {
 struct ws_ev_lost {
 	struct ws_ev ev;
 	__u64 count;
+};
+
+struct ws_ev_select {
+	struct ws_ev ev;
+	__u32 tgid;
+	__u32 selected; /* 0, 1 */
 };
 
 /* ---- user -> kernel ------------------------------------------------------------------------ */

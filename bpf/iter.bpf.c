@@ -9,13 +9,17 @@
 
 volatile __u32 iter_pass; /* 1: listeners, 2: connections; user space sets it before each run */
 
-static __always_inline void seq_sock(struct seq_file *seq, struct sock *sk, struct sock_state *st)
+static __always_inline void seq_sock(struct seq_file *seq, struct sock *sk, struct sock_state *st, __u32 tgid)
 {
 	struct ws_ev_sock e;
 
 	sock_fill(&e, sk, st, 0);
-	if (!bpf_seq_write(seq, &e, sizeof(e)))
-		st->announced = 1;
+	e.tgid = tgid; /* a listener is told once per process that has it: workers inherit it */
+	if (bpf_seq_write(seq, &e, sizeof(e)))
+		return; /* no room: the iterator shows this socket again */
+	st->announced = 1;
+	count(WS_K_IN, 1);
+	count(WS_K_OUT, 1);
 }
 
 SEC("iter/task_file")
@@ -42,12 +46,12 @@ int existing_sockets(struct bpf_iter__task_file *ctx)
 	if (!listening && (sk->__sk_common.skc_state != TCP_ESTABLISHED || !flags_traced(proc_flags(task->tgid))))
 		return 0;
 	st = sock_state(sk, true);
-	if (!st || st->announced)
+	if (!st || (st->announced && !listening))
 		return 0;
 	if (!st->id)
 		sock_init(sk, st, (__u64)task->tgid << 32 | task->pid);
 	st->born = 0;
-	if (listening) {
+	if (listening && !st->announced) {
 		st->role = WS_ROLE_LISTENER;
 		if (st->family != AF_UNIX) {
 			struct listen_key key = { .netns = sock_netns(sk), .port = sk->__sk_common.skc_num };
@@ -59,6 +63,6 @@ int existing_sockets(struct bpf_iter__task_file *ctx)
 				bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
 		}
 	}
-	seq_sock(ctx->meta->seq, sk, st);
+	seq_sock(ctx->meta->seq, sk, st, task->tgid);
 	return 0;
 }

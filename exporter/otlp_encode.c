@@ -15,7 +15,7 @@
 #include <errno.h>
 
 #include "exporter/group.h"
-#include "exporter/utf8.h"
+#include "user/base/utf8.h"
 #include "user/base/mem.h"
 
 #define BUF_MIN ((size_t)16 << 10)

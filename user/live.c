@@ -133,11 +133,6 @@ static void on_control(void *ctx, uint64_t sock, const struct ws_ctl *c)
 	loader__control(((struct live *)ctx)->loader, c);
 }
 
-static bool on_selected(void *ctx, uint32_t tgid)
-{
-	return discover__selected(((struct live *)ctx)->discover, tgid);
-}
-
 static void on_record(void *ctx, const void *rec, size_t len)
 {
 	source__push(((struct live *)ctx)->source, rec, len);
@@ -207,6 +202,14 @@ static void *pipeline_thread(void *arg)
 
 /* ---- control thread --------------------------------------------------------------------------------- */
 
+static void put_selection(struct live *l, uint32_t tgid, bool selected)
+{
+	struct ws_ev_select s = { .ev = { .type = WS_EV_SELECT, .len = sizeof(s), .ts = clock__mono_ns() },
+				  .tgid = tgid, .selected = selected };
+
+	mailbox__put(l->to_pipeline, &s, sizeof(s), NULL, 0);
+}
+
 static void set_flags(void *ctx, uint32_t tgid, uint32_t flags)
 {
 	struct live *l = ctx;
@@ -217,6 +220,8 @@ static void set_flags(void *ctx, uint32_t tgid, uint32_t flags)
 		loader__loop_hooks(l->loader, true);
 	}
 	loader__set_proc(l->loader, tgid, flags);
+	if (flags) /* what is known of a process that ended stays: spans of it may still come */
+		put_selection(l, tgid, flags & WS_PROC_TRACED);
 }
 
 /* A loop that has never called out needs no hooks, and every system call of the machine pays for them. */
@@ -435,7 +440,6 @@ static int open_pipeline(struct live *l)
 	struct pipeline_hooks hooks = {
 		.control = on_control,
 		.want = on_want,
-		.selected = l->selective || l->o->include || l->o->exclude ? on_selected : NULL,
 		.telemetry_receiver = on_telemetry,
 		.listening = on_listening,
 		.proc = on_proc,
@@ -479,9 +483,12 @@ static int start(struct live *l)
 			return 1;
 	}
 	push_clock(l, clock__mono_ns());
+	if (l->selective)
+		put_selection(l, 0, false);
 	err = discover__scan(l->discover);
 	if (err)
 		log_warn("/proc could not be read: %s: processes that run already may go without names", strerror(-err));
+	mailbox__take(l->to_pipeline, on_record, l);
 	loader__existing_sockets(l->loader);
 	mailbox__take(l->to_control, take_note, l);
 	err = pthread_create(&l->thread, NULL, pipeline_thread, l);

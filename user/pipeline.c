@@ -3,14 +3,24 @@
 
 #include <errno.h>
 
+#include "user/base/hash.h"
 #include "user/base/mem.h"
 #include "user/enrich/enrich.h"
 #include "user/match/match.h"
 #include "user/sample/sample.h"
 #include "user/stream/stream.h"
 
+/* A process that WS_EV_SELECT named; what it says is in a recording too, so a replay leaves out the same. */
+struct selection {
+	UT_hash_handle hh;
+	uint32_t tgid;
+	bool selected;
+};
+
 struct pipeline {
 	struct pipeline_hooks hooks;
+	struct selection *selections;
+	bool selective; /* a process that was not named is not selected */
 	struct stream *stream;
 	struct match *match;
 	struct enrich *enrich;
@@ -39,6 +49,38 @@ static void enrich_push(void *ctx, struct span *s, uint64_t now)
 static struct stream *stream_of(void *ctx)
 {
 	return ((struct pipeline *)ctx)->stream;
+}
+
+static bool is_selected(void *ctx, uint32_t tgid)
+{
+	struct pipeline *p = ctx;
+	struct selection *s;
+
+	HASH_FIND(hh, p->selections, &tgid, sizeof(tgid), s);
+	return s ? s->selected : !p->selective;
+}
+
+static void on_select(struct pipeline *p, const struct ws_ev_select *ev)
+{
+	struct selection *s;
+
+	if (!ev->tgid) { /* about everybody who is not named */
+		p->selective = !ev->selected;
+		return;
+	}
+	HASH_FIND(hh, p->selections, &ev->tgid, sizeof(ev->tgid), s);
+	if (!s) {
+		s = mem__zalloc(sizeof(*s));
+		if (!s)
+			return;
+		s->tgid = ev->tgid;
+		HASH_ADD(hh, p->selections, tgid, sizeof(s->tgid), s);
+		if (!s->hh.tbl) {
+			mem__free(s);
+			return;
+		}
+	}
+	s->selected = ev->selected;
 }
 
 static void telemetry_receiver(void *ctx, uint32_t tgid)
@@ -84,9 +126,16 @@ static void on_proc(void *ctx, const struct ws_ev_proc *ev)
 	struct pipeline *p = ctx;
 
 	match__proc(p->match, ev);
-	enrich__proc_event(p->enrich, ev);
-	if (p->hooks.proc)
+	if (p->hooks.proc) /* before it is asked for its name: what is decided about it comes back first */
 		p->hooks.proc(p->hooks.ctx, ev);
+	enrich__proc_event(p->enrich, ev);
+}
+
+static void on_want(void *ctx, uint32_t tgid, struct str comm, struct str args, uint64_t start_ns)
+{
+	struct pipeline *p = ctx;
+
+	p->hooks.want(p->hooks.ctx, tgid, comm, args, start_ns);
 }
 
 static void on_listening(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on)
@@ -134,6 +183,9 @@ void pipeline__event(void *ctx, const struct ws_ev *ev)
 		break;
 	case WS_EV_LOST:
 		break; /* counted by the source */
+	case WS_EV_SELECT:
+		on_select(p, (const struct ws_ev_select *)ev);
+		break;
 	default:
 		stream__push(p->stream, ev);
 	}
@@ -174,9 +226,9 @@ static bool make_enrich(struct pipeline *p, const struct opts *o)
 		.routes = strcmp(o->routes, "off") != 0,
 		.route_patterns = o->route_patterns,
 		.exclude_paths = o->exclude_path,
-		.want = p->hooks.want,
-		.selected = p->hooks.selected,
-		.ctx = p->hooks.ctx,
+		.want = p->hooks.want ? on_want : NULL,
+		.selected = is_selected,
+		.ctx = p,
 		.next = sample_push,
 		.next_ctx = p,
 	};
@@ -224,8 +276,14 @@ struct pipeline *pipeline__new(const struct opts *o, const struct siphash_key *k
 
 void pipeline__free(struct pipeline *p)
 {
+	struct selection *s, *tmp;
+
 	if (!p)
 		return;
+	HASH_ITER(hh, p->selections, s, tmp) {
+		HASH_DEL(p->selections, s);
+		mem__free(s);
+	}
 	stream__free(p->stream, p->now);
 	match__free(p->match);
 	enrich__free(p->enrich);

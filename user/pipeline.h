@@ -12,7 +12,6 @@
 struct pipeline_hooks {
 	void (*control)(void *ctx, uint64_t sock, const struct ws_ctl *c);
 	void (*want)(void *ctx, uint32_t tgid, struct str comm, struct str args, uint64_t start_ns);
-	bool (*selected)(void *ctx, uint32_t tgid);
 	void (*telemetry_receiver)(void *ctx, uint32_t tgid);
 	void (*listening)(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on);
 	void (*proc)(void *ctx, const struct ws_ev_proc *ev);

@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "user/proto/proto.h"
+#include "user/proto/http1.h"
 
 /* Without OTEL_BSP_*: an incomplete batch waits that long. */
 #define DEFAULT_AGE_NS 1000000000ull
@@ -87,7 +87,7 @@ struct exporter *sinks__exporter(const struct opts *o, struct batch_queue *q)
 
 void sinks__configure_spans(const struct opts *o)
 {
-	struct proto_settings p = {
+	struct http1_opts h = {
 		.opt_in = o->opt_in_attributes,
 		.known_methods = o->known_methods,
 		.redact = o->redact,
@@ -95,5 +95,5 @@ void sinks__configure_spans(const struct opts *o)
 	};
 
 	span__set_limits(o->attr_count_limit, o->attr_value_limit);
-	proto__configure(&p);
+	http1__set_opts(&h);
 }

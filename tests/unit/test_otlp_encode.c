@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 #include "exporter/otlp_encode.h"
-#include "exporter/utf8.h"
+#include "user/base/utf8.h"
 #include "opentelemetry/proto/collector/trace/v1/trace_service.pb-c.h"
 #include "user/base/mem.h"
 

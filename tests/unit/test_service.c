@@ -269,13 +269,13 @@ static void test_resource_attributes(void **state)
 
 static void test_utf8(void **state)
 {
-	assert_true(utf8__valid(STR("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80")));
-	assert_false(utf8__valid(STR("\xc3")));
-	assert_false(utf8__valid(STR("\xe2\x82")));
-	assert_false(utf8__valid(STR("\x80")));
-	assert_false(utf8__valid(STR("\xf4\x90\x80\x80")));
-	assert_false(utf8__valid(STR("\xe0\x80\x80")));
-	assert_false(utf8__valid(STR("a\0b")));
+	assert_true(resattr__text_valid(STR("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80")));
+	assert_false(resattr__text_valid(STR("\xc3")));
+	assert_false(resattr__text_valid(STR("\xe2\x82")));
+	assert_false(resattr__text_valid(STR("\x80")));
+	assert_false(resattr__text_valid(STR("\xf4\x90\x80\x80")));
+	assert_false(resattr__text_valid(STR("\xe0\x80\x80")));
+	assert_false(resattr__text_valid(STR("a\0b")));
 }
 
 /* The example of RFC 9562, appendix A.4. */

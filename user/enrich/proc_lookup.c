@@ -454,7 +454,7 @@ static void set_own(struct proc_lookup *l, const struct identity *id)
 		if (key_ok(own[i].key))
 			set_str(l, own[i].key, own[i].value);
 	}
-	if (id->env_service.len && utf8__valid(id->env_service))
+	if (id->env_service.len && resattr__text_valid(id->env_service))
 		set_str(l, "service.name", id->env_service);
 }
 

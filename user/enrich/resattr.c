@@ -3,28 +3,12 @@
 
 #include <errno.h>
 
-bool utf8__valid(struct str s)
+#include "user/base/utf8.h"
+
+/* What becomes a C string on its way must not hold a NUL. */
+bool resattr__text_valid(struct str s)
 {
-	for (size_t i = 0; i < s.len;) {
-		unsigned char c = (unsigned char)s.p[i];
-		size_t more = c < 0x80 ? 0 : c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
-		uint32_t cp = c < 0x80 ? c : c & (0x3fu >> more);
-		static const uint32_t least[] = { 1, 0x80, 0x800, 0x10000 };
-
-		if ((c >= 0x80 && c < 0xc2) || c > 0xf4 || more >= s.len - i)
-			return false;
-		for (size_t k = 1; k <= more; k++) {
-			unsigned char t = (unsigned char)s.p[i + k];
-
-			if ((t & 0xc0) != 0x80)
-				return false;
-			cp = cp << 6 | (t & 0x3f);
-		}
-		if (cp < least[more] || cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff))
-			return false;
-		i += more + 1;
-	}
-	return true;
+	return utf8__valid(s) && (!s.len || !memchr(s.p, '\0', s.len));
 }
 
 static int hex_value(char c)
@@ -72,7 +56,7 @@ static int decode(struct str in, struct arena *mem, struct str *ret)
 	}
 	out[n] = '\0';
 	*ret = (struct str){ out, n };
-	return utf8__valid(*ret) ? 0 : -EINVAL;
+	return resattr__text_valid(*ret) ? 0 : -EINVAL;
 }
 
 int resattr__parse(struct str text, struct arena *mem, struct resattr **ret, size_t *ret_n)

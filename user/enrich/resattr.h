@@ -19,6 +19,6 @@ struct resattr {
  */
 int resattr__parse(struct str text, struct arena *mem, struct resattr **ret, size_t *ret_n);
 
-bool utf8__valid(struct str s); /* RFC 3629, without NUL */
+bool resattr__text_valid(struct str s); /* UTF-8 (RFC 3629) without NUL */
 
 #endif

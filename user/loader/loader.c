@@ -162,7 +162,7 @@ static int load_and_attach(struct loader *l)
 struct loader *loader__open(const struct loader_opts *o, const struct features *f)
 {
 	struct loader *l;
-	enum plan plan;
+	enum plan plan = PLAN_NONE;
 	int err = choose_plan(o, f, &plan);
 
 	if (err) {

@@ -54,6 +54,7 @@ struct proto_io {
 	void *ctx;
 	const struct conn_info *conn;
 	uint64_t *xid; /* of the newest exchange of this connection: ++*xid numbers the next */
+	bool clean;    /* the parser was given both directions from their first byte on */
 };
 
 /*

@@ -86,6 +86,8 @@ static size_t head_size(unsigned int type)
 		return sizeof(struct ws_ev_procinfo);
 	case WS_EV_LOST:
 		return sizeof(struct ws_ev_lost);
+	case WS_EV_SELECT:
+		return sizeof(struct ws_ev_select);
 	default:
 		return 0;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. */
-#ifndef WS_EXPORTER_UTF8_H
-#define WS_EXPORTER_UTF8_H
+#ifndef WS_BASE_UTF8_H
+#define WS_BASE_UTF8_H
 
 #include <stdbool.h>
 

@@ -1,0 +1,868 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * HTTP/1.0 and 1.1 (RFC 9112): one state machine per direction, and a queue of the requests that wait for their answer.
+ *
+ * Framing is exact where every byte was seen, or where arithmetic covers what was not (a body of known length). Where
+ * it does not, the direction is *lost*: nothing is taken for a message there until one clearly starts at the front of
+ * a transfer.
+ *
+ * Responses carry no name of their request; they come in the order of the requests. That order is only as good as our
+ * sight of both directions, so a hole that may hide a head leaves the connection *shaken*: from then on a response is
+ * believed to answer a request only if that is the only one open. One such exchange shows that both directions are in
+ * step again. While it is shaken an apparent pipeline is given up and counted, not guessed at.
+ */
+#include "user/proto/http1.h"
+
+#include <errno.h>
+
+#include "user/base/mem.h"
+#include "user/model/stats.h"
+#include "user/proto/http1_attrs.h"
+#include "user/proto/http1_head.h"
+#include "user/proto/proto.h"
+
+#define RING_INLINE 16
+#define RING_MAX 1024 /* requests in flight on one connection */
+#define HINT_MIN 4096 /* shorter bodies are not worth a word to the kernel */
+#define CHUNK_LINE_MAX 4096
+#define TRAILER_MAX HTTP1_HEAD_MAX
+#define CHUNK_SIZE_MAX (INT64_MAX / 4)
+
+enum state {
+	HEAD,
+	BODY,	    /* `left` bytes of a body of known length */
+	CHUNK_LINE, /* the size of a chunk */
+	CHUNK_DATA, /* `left` bytes of a chunk */
+	CHUNK_END,  /* the line end behind it */
+	TRAILER,
+	UNTIL_EOF,
+	LOST, /* no framing; `xid` may still be open */
+};
+
+struct flow {
+	enum state state;
+	bool counted;	   /* the head that has begun is held on the books */
+	bool waits;	   /* … and waits for its request */
+	bool lost_chunked; /* LOST inside a chunked body whose end may still be seen */
+	bool fresh;	   /* LOST, and nothing seen since the last skip */
+	uint64_t xid;	   /* of the message whose body passes; 0: nobody's */
+	uint64_t left;
+	size_t scan;	/* http1_head__parse */
+	size_t trailer; /* bytes of trailers so far */
+	int64_t body;	/* bytes of the body so far, -1: not known */
+	uint64_t end_pos, end_ts; /* LOST: behind the newest byte that was accounted for */
+};
+
+struct exchange {
+	uint64_t xid;
+	bool head, connect, upgrade;
+	bool answering; /* its response has begun */
+	bool alone;	/* … while no other request was open */
+	struct http1_sizes sizes;
+};
+
+struct http1 {
+	struct flow flow[2];
+	struct exchange *ring; /* inline_ring, or of cap entries on the heap */
+	uint32_t first, count, cap;
+	struct exchange inline_ring[RING_INLINE];
+	struct http1_peers peers;
+	bool started;
+	bool shaken;
+	bool tunnel;
+	bool request_ended;
+	int err;	 /* of the end of the request direction */
+	uint64_t end_ts; /* of the first end of a direction */
+};
+
+/* ---- the queue of open requests -------------------------------------------------------------------- */
+
+static struct exchange *exchange_at(struct http1 *h, uint32_t i)
+{
+	return &h->ring[(h->first + i) & (h->cap - 1)];
+}
+
+static struct exchange *exchange_find(struct http1 *h, uint64_t xid)
+{
+	for (uint32_t i = 0; i < h->count; i++) {
+		if (exchange_at(h, i)->xid == xid)
+			return exchange_at(h, i);
+	}
+	return NULL;
+}
+
+static int ring_grow(struct http1 *h)
+{
+	struct exchange *ring;
+
+	if (h->cap >= RING_MAX)
+		return -EOVERFLOW;
+	ring = mem__alloc(2 * h->cap * sizeof(*ring));
+	if (!ring)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < h->count; i++)
+		ring[i] = *exchange_at(h, i);
+	if (h->ring != h->inline_ring)
+		mem__free(h->ring);
+	h->ring = ring;
+	h->first = 0;
+	h->cap *= 2;
+	return 0;
+}
+
+static struct exchange *exchange_push(struct http1 *h, int *ret_err)
+{
+	struct exchange *e;
+
+	if (h->count == h->cap) {
+		*ret_err = ring_grow(h);
+		if (*ret_err)
+			return NULL;
+	}
+	e = exchange_at(h, h->count++);
+	*e = (struct exchange){ 0 };
+	return e;
+}
+
+static void exchange_pop(struct http1 *h)
+{
+	h->first = (h->first + 1) & (h->cap - 1);
+	h->count--;
+}
+
+/* ---- books ------------------------------------------------------------------------------------------- */
+
+static void book_begin(struct flow *f)
+{
+	if (f->counted)
+		return;
+	f->counted = true;
+	stats__in(ST_PROTO, 1);
+	stats__hold(ST_PROTO, 1);
+}
+
+/* The head is complete, or will never be. */
+static void book_close(struct flow *f)
+{
+	f->scan = 0;
+	f->waits = false;
+	if (f->counted)
+		stats__hold(ST_PROTO, -1);
+	else
+		stats__in(ST_PROTO, 1);
+	f->counted = false;
+}
+
+static void book_out(struct flow *f)
+{
+	book_close(f);
+	stats__out(ST_PROTO, 1);
+}
+
+static void book_drop(struct flow *f, enum stats_reason reason)
+{
+	book_close(f);
+	stats__drop(ST_PROTO, reason, 1);
+}
+
+/* An interim response is no message of its own. */
+static void book_ignore(struct flow *f)
+{
+	f->scan = 0;
+	f->waits = false;
+	if (!f->counted)
+		return;
+	f->counted = false;
+	stats__hold(ST_PROTO, -1);
+	stats__in(ST_PROTO, (uint64_t)-1);
+}
+
+/* ---- messages ---------------------------------------------------------------------------------------- */
+
+static void emit(const struct proto_io *io, const struct msg *m)
+{
+	io->sink.emit(io->sink.ctx, m);
+}
+
+static void emit_end(const struct proto_io *io, enum msg_kind kind, uint64_t xid, uint64_t pos, uint64_t ts)
+{
+	struct msg m = { .kind = kind, .xid = xid, .pos = pos, .ts_ns = ts, .scheme = "http1" };
+
+	emit(io, &m);
+}
+
+static void emit_abort(const struct proto_io *io, const struct exchange *e, uint64_t ts, const char *error)
+{
+	struct msg m = {
+		.kind = MSG_ABORT,
+		.flags = error ? MSG_ERROR : 0,
+		.xid = e->xid,
+		.ts_ns = ts,
+		.scheme = "http1",
+		.error_type = error,
+	};
+
+	emit(io, &m);
+}
+
+/* Short identifiers, as error.type wants them where there is no status. */
+static const char *error_name(int err)
+{
+	switch (err) {
+	case 0:
+		return "response_ended";
+	case ECONNRESET:
+	case EPIPE:
+	case ECONNABORTED:
+		return "connection_reset";
+	case ETIMEDOUT:
+		return "timeout";
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+		return "host_unreachable";
+	default:
+		return "_OTHER";
+	}
+}
+
+static void abort_all(struct http1 *h, uint64_t ts, const char *error, const struct proto_io *io)
+{
+	while (h->count) {
+		emit_abort(io, exchange_at(h, 0), ts, error);
+		exchange_pop(h);
+	}
+	h->flow[PROTO_REQUEST].xid = 0;
+	h->flow[PROTO_RESPONSE].xid = 0;
+}
+
+/* ---- losing and regaining sight ---------------------------------------------------------------------- */
+
+static void go_lost(struct flow *f, bool chunked, uint64_t pos, uint64_t ts)
+{
+	f->state = LOST;
+	f->lost_chunked = chunked;
+	f->fresh = true;
+	f->body = -1;
+	f->end_pos = pos;
+	f->end_ts = ts;
+}
+
+/* Which response answers which request can no longer be told. */
+static void lose_pairs(struct http1 *h, uint64_t pos, uint64_t ts, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[PROTO_RESPONSE];
+	bool in_body = f->xid != 0;
+
+	abort_all(h, ts, NULL, io);
+	h->shaken = true;
+	if (in_body && f->state != LOST)
+		go_lost(f, false, pos, ts);
+}
+
+/* Bytes passed unseen that may have held the start of a message. */
+static void on_hole(struct http1 *h, enum proto_dir dir, uint64_t pos, uint64_t ts, const struct proto_io *io)
+{
+	go_lost(&h->flow[dir], false, pos, ts);
+	h->shaken = true;
+	if (dir == PROTO_RESPONSE && h->count)
+		lose_pairs(h, pos, ts, io);
+}
+
+static int malformed(struct flow *f)
+{
+	book_drop(f, DROP_MALFORMED);
+	return -EBADMSG;
+}
+
+/* ---- ends -------------------------------------------------------------------------------------------- */
+
+static void end_request(struct http1 *h, uint64_t pos, uint64_t ts, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[PROTO_REQUEST];
+	struct exchange *e = f->xid ? exchange_find(h, f->xid) : NULL;
+
+	if (e)
+		e->sizes.request_body = f->body;
+	if (f->xid)
+		emit_end(io, MSG_REQUEST_END, f->xid, pos, ts);
+	f->xid = 0;
+}
+
+static void end_response(struct http1 *h, uint64_t pos, uint64_t ts, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[PROTO_RESPONSE];
+	struct exchange *e = h->count ? exchange_at(h, 0) : NULL;
+	struct attr attrs[HTTP1_ATTRS_MAX];
+	struct msg m = { .kind = MSG_RESPONSE_END, .pos = pos, .ts_ns = ts, .scheme = "http1" };
+
+	if (!f->xid || !e)
+		return;
+	m.xid = e->xid;
+	e->sizes.response_body = f->body;
+	http1_attrs__sizes(&m, attrs, &e->sizes);
+	if (e->alone && f->state != LOST)
+		h->shaken = false;
+	exchange_pop(h);
+	f->xid = 0;
+	emit(io, &m);
+}
+
+static void end_message(struct http1 *h, enum proto_dir dir, uint64_t pos, uint64_t ts, const struct proto_io *io)
+{
+	if (dir == PROTO_REQUEST)
+		end_request(h, pos, ts, io);
+	else
+		end_response(h, pos, ts, io);
+	h->flow[dir].state = HEAD;
+}
+
+/* A message whose framing was lost has ended somewhere before what comes now: at the last byte known of it. */
+static void end_lost(struct http1 *h, enum proto_dir dir, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[dir];
+
+	if (f->state != LOST || !f->xid)
+		return;
+	if (dir == PROTO_REQUEST)
+		end_request(h, f->end_pos, f->end_ts, io);
+	else
+		end_response(h, f->end_pos, f->end_ts, io);
+	f->lost_chunked = false;
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------ */
+
+/* A message that is complete but for its body. `end` is the position behind the head. */
+static void begin_body(struct http1 *h, enum proto_dir dir, const struct http1_head *head, bool none, uint64_t end,
+		       uint64_t ts, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[dir];
+	int64_t length = head->content_length;
+
+	f->body = 0;
+	f->trailer = 0;
+	if (none) {
+		end_message(h, dir, end, ts, io);
+	} else if (head->cut) {
+		go_lost(f, false, end, ts);
+	} else if (head->chunked) {
+		f->state = CHUNK_LINE;
+	} else if (length == 0 || (dir == PROTO_REQUEST && length < 0)) {
+		end_message(h, dir, end, ts, io);
+	} else if (length > 0 && !head->transfer_encoding) {
+		f->state = BODY;
+		f->left = (uint64_t)length;
+		if (length >= HINT_MIN && io->skip_hint)
+			io->skip_hint(io->ctx, dir, end, (uint64_t)length);
+	} else {
+		f->state = UNTIL_EOF;
+		if (io->skip_hint)
+			io->skip_hint(io->ctx, dir, end, UINT64_MAX);
+	}
+}
+
+/* Heads that different receivers frame differently (RFC 9112, 6.1 to 6.3, and 3.2 for Host). */
+static bool request_is_sound(const struct http1_head *head)
+{
+	if (head->cut)
+		return true;
+	if (head->transfer_encoding && (!head->chunked || head->version[2] == '0'))
+		return false;
+	return head->n_host <= 1;
+}
+
+static ssize_t on_request(struct http1 *h, const struct slice *s, const struct http1_head *head, size_t len,
+			  const struct proto_io *io)
+{
+	struct flow *f = &h->flow[PROTO_REQUEST];
+	struct attr attrs[HTTP1_ATTRS_MAX];
+	struct msg m = { .kind = MSG_REQUEST, .pos = s->pos, .ts_ns = s->ts_first, .scheme = "http1" };
+	struct exchange *e;
+	int err = 0;
+
+	if (!request_is_sound(head))
+		return malformed(f);
+	if (h->count == 1) /* who sends the next request has the answer to the last one */
+		end_lost(h, PROTO_RESPONSE, io);
+	e = exchange_push(h, &err);
+	if (!e) {
+		book_drop(f, err == -ENOMEM ? DROP_NO_MEMORY : DROP_EXCHANGE_TABLE_FULL);
+		return err;
+	}
+	e->xid = m.xid = ++*io->xid;
+	e->head = str__eq(head->method, STR("HEAD"));
+	e->connect = str__eq(head->method, STR("CONNECT"));
+	e->upgrade = head->upgrade && head->version[2] != '0';
+	e->sizes = (struct http1_sizes){ .request_head = (int64_t)len, .request_body = -1, .response_body = -1 };
+	http1_attrs__request(&m, attrs, head, io->conn, &h->peers);
+	book_out(f);
+	f->xid = e->xid;
+	emit(io, &m);
+	begin_body(h, PROTO_REQUEST, head, false, s->pos + len, s->ts_ns, io);
+	return (ssize_t)len;
+}
+
+/* ---- responses ----------------------------------------------------------------------------------------- */
+
+static void emit_response(const struct exchange *e, const struct slice *s, const struct http1_head *head,
+			  const struct proto_io *io)
+{
+	char text[4] = { (char)('0' + head->status / 100), (char)('0' + head->status / 10 % 10),
+			 (char)('0' + head->status % 10), '\0' };
+	struct attr attr = attr__int("http.response.status_code", head->status);
+	struct msg m = {
+		.kind = MSG_RESPONSE,
+		.xid = e->xid,
+		.pos = s->pos,
+		.ts_ns = s->ts_first,
+		.scheme = "http1",
+		.status = { text, 3 },
+		.attrs = &attr,
+		.n_attrs = 1,
+	};
+
+	if (head->status >= (io->conn->role == WS_ROLE_CLIENT ? 400 : 500)) {
+		m.flags = MSG_ERROR;
+		m.error_type = text;
+	}
+	emit(io, &m);
+}
+
+/* A response that no request is known for. Its length cannot be known either: HEAD may have been asked. */
+static ssize_t on_unmatched(struct http1 *h, const struct slice *s, size_t len)
+{
+	struct flow *f = &h->flow[PROTO_RESPONSE];
+
+	book_drop(f, DROP_UNMATCHED);
+	f->xid = 0;
+	go_lost(f, false, s->pos + len, s->ts_ns);
+	return (ssize_t)len;
+}
+
+static ssize_t on_response(struct http1 *h, const struct slice *s, const struct http1_head *head, size_t len,
+			   const struct proto_io *io)
+{
+	struct flow *f = &h->flow[PROTO_RESPONSE];
+	struct exchange *e;
+	bool none, ends_http;
+
+	if (head->status < 200 && head->status != 101 && !head->cut) {
+		book_ignore(f);
+		f->state = HEAD;
+		return (ssize_t)len;
+	}
+	if (h->shaken && h->count > 1)
+		lose_pairs(h, s->pos, s->ts_ns, io);
+	if (!h->count)
+		return on_unmatched(h, s, len);
+	e = exchange_at(h, 0);
+	if (h->flow[PROTO_REQUEST].xid == e->xid)
+		end_lost(h, PROTO_REQUEST, io);
+	e->answering = true;
+	e->alone = h->count == 1;
+	e->sizes.response_head = (int64_t)len;
+	f->xid = e->xid;
+	book_out(f);
+	emit_response(e, s, head, io);
+	ends_http = head->status == 101 || (e->connect && head->status / 100 == 2);
+	none = ends_http || e->head || head->status == 204 || head->status == 304;
+	e->connect = e->upgrade = false; /* decided: the request direction goes on */
+	begin_body(h, PROTO_RESPONSE, head, none, s->pos + len, s->ts_ns, io);
+	h->tunnel |= ends_http;
+	return (ssize_t)len;
+}
+
+/* ---- heads --------------------------------------------------------------------------------------------- */
+
+/* Behind CONNECT and Upgrade it is for the response to say what the next bytes are. */
+static bool awaits_switch(struct http1 *h)
+{
+	struct exchange *last = h->count ? exchange_at(h, h->count - 1) : NULL;
+
+	return last && (last->connect || last->upgrade);
+}
+
+static ssize_t too_long(struct http1 *h, const struct slice *s, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[s->dir];
+
+	book_drop(f, DROP_TRUNCATED);
+	on_hole(h, s->dir, s->pos + s->len, s->ts_ns, io);
+	return (ssize_t)s->len;
+}
+
+static ssize_t parse_head(struct http1 *h, const struct slice *s, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[s->dir];
+	size_t max = s->len < HTTP1_HEAD_MAX ? s->len : HTTP1_HEAD_MAX, blank = 0;
+	bool request = s->dir == PROTO_REQUEST, cut = s->cut || s->len >= HTTP1_HEAD_MAX;
+	struct slice part = *s;
+	struct http1_head head;
+	ssize_t n;
+
+	if (request && awaits_switch(h))
+		return PROTO_HOLD;
+	/* RFC 9112, 2.2: empty lines before a request line are ignored; some servers send them behind a body. */
+	while (blank < s->len && (s->data[blank] == '\r' || s->data[blank] == '\n'))
+		blank++;
+	if (blank)
+		return (ssize_t)blank;
+	if (!request && !h->count && !h->shaken && !s->cut) {
+		book_begin(f);
+		f->waits = true;
+		return PROTO_HOLD;
+	}
+	f->waits = false;
+	part.len = max;
+	n = http1_head__parse(&head, request, s->data, max, cut, &f->scan);
+	if (n < 0) {
+		if (!request && h->count) {
+			emit_abort(io, exchange_at(h, 0), s->ts_ns, "invalid_response");
+			exchange_pop(h);
+		}
+		return malformed(f);
+	}
+	if (n == 0 && cut)
+		return too_long(h, &part, io);
+	if (n == 0) {
+		book_begin(f);
+		return 0;
+	}
+	return request ? on_request(h, s, &head, (size_t)n, io) : on_response(h, s, &head, (size_t)n, io);
+}
+
+/* ---- bodies -------------------------------------------------------------------------------------------- */
+
+static ssize_t parse_body(struct http1 *h, const struct slice *s, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[s->dir];
+	size_t n = s->len < f->left ? s->len : (size_t)f->left;
+
+	f->left -= n;
+	f->body += (int64_t)n;
+	if (f->left)
+		return (ssize_t)n;
+	if (f->state == CHUNK_DATA)
+		f->state = CHUNK_END;
+	else
+		end_message(h, s->dir, s->pos + n, s->ts_ns, io);
+	return (ssize_t)n;
+}
+
+/* chunk-size [ chunk-ext ] CRLF (RFC 9112, 7.1). -1: it is none. */
+static int64_t chunk_size(const uint8_t *p, size_t len)
+{
+	int64_t size = 0;
+	size_t i;
+
+	for (i = 0; i < len; i++) {
+		int digit = p[i] >= '0' && p[i] <= '9' ? p[i] - '0' :
+			    (p[i] | 0x20) >= 'a' && (p[i] | 0x20) <= 'f' ? (p[i] | 0x20) - 'a' + 10 : -1;
+
+		if (digit < 0)
+			break;
+		if (size > CHUNK_SIZE_MAX / 16)
+			return -1;
+		size = size * 16 + digit;
+	}
+	if (i == 0)
+		return -1;
+	while (i < len && (p[i] == ' ' || p[i] == '\t'))
+		i++;
+	return i == len || p[i] == ';' ? size : -1;
+}
+
+/* Length of the line at the front without its end; *ret_used with it. -1: no line end yet. */
+static ssize_t line_at(const struct slice *s, size_t *ret_used)
+{
+	const uint8_t *nl = memchr(s->data, '\n', s->len);
+	size_t n;
+
+	if (!nl)
+		return -1;
+	n = (size_t)(nl - s->data);
+	*ret_used = n + 1;
+	return (ssize_t)(n && s->data[n - 1] == '\r' ? n - 1 : n);
+}
+
+static ssize_t parse_chunk_line(struct http1 *h, const struct slice *s, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[s->dir];
+	size_t used;
+	ssize_t len = line_at(s, &used);
+	int64_t size;
+
+	if (len < 0)
+		return s->len < CHUNK_LINE_MAX ? 0 : malformed(f);
+	size = chunk_size(s->data, (size_t)len);
+	if (size < 0)
+		return malformed(f);
+	f->left = (uint64_t)size;
+	f->state = size ? CHUNK_DATA : TRAILER;
+	if (size >= HINT_MIN && io->skip_hint)
+		io->skip_hint(io->ctx, s->dir, s->pos + used, (uint64_t)size);
+	return (ssize_t)used;
+}
+
+static ssize_t parse_chunk_end(struct http1 *h, const struct slice *s)
+{
+	struct flow *f = &h->flow[s->dir];
+	size_t used;
+
+	if (s->data[0] == '\r' && s->len < 2)
+		return 0;
+	if (line_at(s, &used) != 0)
+		return malformed(f);
+	f->state = CHUNK_LINE;
+	return (ssize_t)used;
+}
+
+static ssize_t parse_trailer(struct http1 *h, const struct slice *s, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[s->dir];
+	size_t used;
+	ssize_t len = line_at(s, &used);
+
+	if (len < 0)
+		return f->trailer + s->len < TRAILER_MAX ? 0 : malformed(f);
+	f->trailer += used;
+	if (f->trailer > TRAILER_MAX)
+		return malformed(f);
+	if (len == 0)
+		end_message(h, s->dir, s->pos + used, s->ts_ns, io);
+	return (ssize_t)used;
+}
+
+/* ---- lost ---------------------------------------------------------------------------------------------- */
+
+/*
+ * The last chunk, and no trailers, at the end of what was seen: behind the line end of a chunk, or at the very front
+ * after a skip. Returns 1 if there, else 0; *ret_keep is how many bytes at the end may still become it.
+ */
+static bool last_chunk_at_end(const struct flow *f, const struct slice *s, size_t *ret_keep)
+{
+	static const char end[] = "\r\n0\r\n\r\n";
+	const size_t n = sizeof(end) - 1;
+
+	*ret_keep = 0;
+	if (s->len >= n && memcmp(s->data + s->len - n, end, n) == 0)
+		return true;
+	if (f->fresh && s->len == n - 2 && memcmp(s->data, end + 2, n - 2) == 0)
+		return true;
+	if (f->fresh && s->len < n - 2 && memcmp(s->data, end + 2, s->len) == 0) {
+		*ret_keep = s->len;
+		return false;
+	}
+	for (size_t k = s->len < n ? s->len : n - 1; k > 0; k--) {
+		if (memcmp(s->data + s->len - k, end, k) == 0) {
+			*ret_keep = k;
+			break;
+		}
+	}
+	return false;
+}
+
+static ssize_t parse_lost(struct http1 *h, const struct slice *s, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[s->dir];
+	size_t keep = 0;
+	int start;
+
+	if (s->dir == PROTO_REQUEST && awaits_switch(h) && !f->xid)
+		return PROTO_HOLD;
+	start = s->dir == PROTO_REQUEST ? http1_head__is_request(s->data, s->len, true) :
+					  http1_head__is_response(s->data, s->len);
+	if (start == 0 && !s->cut)
+		return 0;
+	if (start > 0) {
+		end_lost(h, s->dir, io);
+		f->state = HEAD;
+		return parse_head(h, s, io);
+	}
+	if (f->lost_chunked && f->xid && last_chunk_at_end(f, s, &keep)) {
+		f->state = TRAILER; /* known again: this end is one that was seen */
+		end_message(h, s->dir, s->pos + s->len, s->ts_ns, io);
+		return (ssize_t)s->len;
+	}
+	if (keep == s->len && !s->cut)
+		return 0;
+	f->fresh = false;
+	f->end_pos = s->pos + s->len - keep;
+	f->end_ts = s->ts_ns;
+	return (ssize_t)(s->len - keep);
+}
+
+/* ---- the table's slots ----------------------------------------------------------------------------------- */
+
+static struct http1 *http1_state(void *st, const struct proto_io *io)
+{
+	struct http1 *h = st;
+
+	if (!h->started) {
+		h->started = true;
+		h->ring = h->inline_ring;
+		h->cap = RING_INLINE;
+		h->shaken = !io->clean;
+	}
+	return h;
+}
+
+static enum proto_verdict http1_detect(const uint8_t *data, size_t len)
+{
+	size_t i = 0;
+	int request, response;
+
+	while (i < len && (data[i] == '\r' || data[i] == '\n'))
+		i++;
+	if (i == len)
+		return PROTO_MAYBE;
+	request = http1_head__is_request(data + i, len - i, false);
+	if (request > 0)
+		return PROTO_IS_REQUEST;
+	response = i ? -1 : http1_head__is_response(data, len);
+	if (response > 0)
+		return PROTO_IS_RESPONSE;
+	return request == 0 || response == 0 ? PROTO_MAYBE : PROTO_NO;
+}
+
+static ssize_t http1_parse(void *st, const struct slice *s, const struct proto_io *io)
+{
+	struct http1 *h = http1_state(st, io);
+
+	if (h->tunnel)
+		return PROTO_END_TUNNEL;
+	switch (h->flow[s->dir].state) {
+	case HEAD:
+		return parse_head(h, s, io);
+	case BODY:
+	case CHUNK_DATA:
+		return parse_body(h, s, io);
+	case CHUNK_LINE:
+		return parse_chunk_line(h, s, io);
+	case CHUNK_END:
+		return parse_chunk_end(h, s);
+	case TRAILER:
+		return parse_trailer(h, s, io);
+	case UNTIL_EOF:
+		h->flow[s->dir].body += (int64_t)s->len;
+		return (ssize_t)s->len;
+	default:
+		return parse_lost(h, s, io);
+	}
+}
+
+/* The framing of a chunked body, or of a message whose head was cut, is hidden. */
+static void skip_unframed(struct http1 *h, enum proto_dir dir, uint64_t pos, uint64_t ts, bool lost,
+			  const struct proto_io *io)
+{
+	struct flow *f = &h->flow[dir];
+	bool was_lost = f->state == LOST;
+
+	if (!lost) { /* left out on purpose: one transfer's bytes, its neighbours were seen */
+		go_lost(f, was_lost ? f->lost_chunked : true, pos, ts);
+		return;
+	}
+	h->shaken = true;
+	/* More than this message's end may have been lost, and what ends next need not be it. */
+	if (dir == PROTO_RESPONSE && f->xid) {
+		emit_abort(io, exchange_at(h, 0), ts, NULL);
+		exchange_pop(h);
+		f->xid = 0;
+		if (h->count)
+			lose_pairs(h, pos, ts, io);
+	}
+	if (!was_lost)
+		go_lost(f, false, pos, ts);
+	f->lost_chunked = false;
+}
+
+static int http1_skip(void *st, enum proto_dir dir, uint64_t pos, uint64_t n, uint64_t ts, bool lost,
+		      const struct proto_io *io)
+{
+	struct http1 *h = http1_state(st, io);
+	struct flow *f = &h->flow[dir];
+	uint64_t covered;
+
+	if (n == 0 && !lost)
+		return 0;
+	if (f->counted) /* a head of which too little was seen */
+		book_drop(f, f->waits ? DROP_UNMATCHED : (lost ? DROP_GAP : DROP_TRUNCATED));
+	switch (f->state) {
+	case UNTIL_EOF:
+		f->body += (int64_t)n;
+		return 0;
+	case BODY:
+	case CHUNK_DATA:
+		covered = n < f->left ? n : f->left;
+		f->left -= covered;
+		f->body += (int64_t)covered;
+		if (f->left == 0 && f->state == BODY)
+			end_message(h, dir, pos + covered, ts, io);
+		else if (f->left == 0)
+			f->state = CHUNK_END;
+		if (n > covered && f->state == HEAD)
+			on_hole(h, dir, pos + n, ts, io);
+		else if (n > covered)
+			skip_unframed(h, dir, pos + n, ts, lost, io);
+		return 0;
+	case LOST:
+		if (f->xid)
+			skip_unframed(h, dir, pos + n, ts, lost, io);
+		else
+			on_hole(h, dir, pos + n, ts, io);
+		return 0;
+	case HEAD:
+		on_hole(h, dir, pos + n, ts, io);
+		return 0;
+	default:
+		skip_unframed(h, dir, pos + n, ts, lost, io);
+		return 0;
+	}
+}
+
+static void http1_eof(void *st, enum proto_dir dir, uint64_t ts, int err, const struct proto_io *io)
+{
+	struct http1 *h = http1_state(st, io);
+	struct flow *f = &h->flow[dir];
+
+	if (f->counted)
+		book_drop(f, f->waits ? DROP_UNMATCHED : DROP_CONN_ENDED);
+	if (!h->end_ts)
+		h->end_ts = ts;
+	if (dir == PROTO_REQUEST) {
+		/* A response may have arrived all the same, and be read yet. */
+		h->request_ended = true;
+		h->err = err;
+		return;
+	}
+	if (!err && f->state == UNTIL_EOF)
+		end_message(h, dir, h->flow[dir].end_pos, ts, io);
+	else if (!err)
+		end_lost(h, dir, io);
+	abort_all(h, ts, error_name(err ? err : h->err), io);
+}
+
+static void http1_fini(void *st, uint64_t ts, const struct proto_io *io)
+{
+	struct http1 *h = http1_state(st, io);
+
+	for (int i = 0; i < 2; i++) {
+		if (h->flow[i].counted)
+			book_drop(&h->flow[i], h->flow[i].waits ? DROP_UNMATCHED : DROP_CONN_ENDED);
+	}
+	/* Without an end of either direction the connection was lost from sight, and nothing is said about it. */
+	abort_all(h, h->request_ended ? h->end_ts : ts, h->request_ended ? error_name(h->err) : NULL, io);
+	if (h->ring != h->inline_ring)
+		mem__free(h->ring);
+}
+
+const struct proto_ops proto_http1 = {
+	.name = "http1",
+	.max_head = HTTP1_HEAD_MAX,
+	.conn_size = sizeof(struct http1),
+	.detect = http1_detect,
+	.parse = http1_parse,
+	.skip = http1_skip,
+	.eof = http1_eof,
+	.fini = http1_fini,
+};

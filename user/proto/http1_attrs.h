@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* HTTP/1 heads as semantic conventions name them (OpenTelemetry semantic conventions, HTTP spans, stable). */
+#ifndef WS_PROTO_HTTP1_ATTRS_H
+#define WS_PROTO_HTTP1_ATTRS_H
+
+#include "user/model/conn.h"
+#include "user/model/msg.h"
+#include "user/proto/http1_head.h"
+
+#define HTTP1_ATTRS_MAX 24
+
+/* Addresses of a connection as text; they seldom change, and formatting is dear. Zeroed at first. */
+struct http1_peers {
+	struct conn_addr local, remote; /* that the texts were made of */
+	bool has_local, has_remote;
+	char local_text[WS_UNIX_PATH_MAX + 1], remote_text[WS_UNIX_PATH_MAX + 1];
+};
+
+struct http1_sizes {
+	int64_t request_head, request_body; /* bytes; body -1: not known */
+	int64_t response_head, response_body;
+};
+
+/*
+ * Fills op, target, peer, route_key, ctx, flags and attributes of a MSG_REQUEST. What they point to is in the head, in
+ * `attrs`, `peers`, or memory of this thread that holds until the next call.
+ */
+void http1_attrs__request(struct msg *m, struct attr *attrs, const struct http1_head *h, const struct conn_info *conn,
+			  struct http1_peers *peers);
+/* The opt-in attributes of a MSG_RESPONSE_END. */
+void http1_attrs__sizes(struct msg *m, struct attr *attrs, const struct http1_sizes *z);
+
+#endif
