@@ -50,7 +50,7 @@ struct flow {
 	size_t scan;	/* http1_head__parse */
 	size_t trailer; /* bytes of trailers so far */
 	int64_t body;	/* bytes of the body so far, -1: not known */
-	uint64_t end_pos, end_ts; /* LOST: behind the newest byte that was accounted for */
+	uint64_t end_pos, end_ts; /* LOST, UNTIL_EOF: behind the newest byte that was accounted for */
 };
 
 struct exchange {
@@ -165,18 +165,6 @@ static void book_drop(struct flow *f, enum stats_reason reason)
 	stats__drop(ST_PROTO, reason, 1);
 }
 
-/* An interim response is no message of its own. */
-static void book_ignore(struct flow *f)
-{
-	f->scan = 0;
-	f->waits = false;
-	if (!f->counted)
-		return;
-	f->counted = false;
-	stats__hold(ST_PROTO, -1);
-	stats__in(ST_PROTO, (uint64_t)-1);
-}
-
 /* ---- messages ---------------------------------------------------------------------------------------- */
 
 static void emit(const struct proto_io *io, const struct msg *m)
@@ -191,12 +179,12 @@ static void emit_end(const struct proto_io *io, enum msg_kind kind, uint64_t xid
 	emit(io, &m);
 }
 
-static void emit_abort(const struct proto_io *io, const struct exchange *e, uint64_t ts, const char *error)
+static void emit_abort(const struct proto_io *io, uint64_t xid, uint64_t ts, const char *error)
 {
 	struct msg m = {
 		.kind = MSG_ABORT,
 		.flags = error ? MSG_ERROR : 0,
-		.xid = e->xid,
+		.xid = xid,
 		.ts_ns = ts,
 		.scheme = "http1",
 		.error_type = error,
@@ -225,14 +213,22 @@ static const char *error_name(int err)
 	}
 }
 
+static void abort_first(struct http1 *h, uint64_t ts, const char *error, const struct proto_io *io)
+{
+	uint64_t xid = exchange_at(h, 0)->xid;
+
+	exchange_pop(h);
+	for (int i = 0; i < 2; i++) {
+		if (h->flow[i].xid == xid)
+			h->flow[i].xid = 0;
+	}
+	emit_abort(io, xid, ts, error);
+}
+
 static void abort_all(struct http1 *h, uint64_t ts, const char *error, const struct proto_io *io)
 {
-	while (h->count) {
-		emit_abort(io, exchange_at(h, 0), ts, error);
-		exchange_pop(h);
-	}
-	h->flow[PROTO_REQUEST].xid = 0;
-	h->flow[PROTO_RESPONSE].xid = 0;
+	while (h->count)
+		abort_first(h, ts, error, io);
 }
 
 /* ---- losing and regaining sight ---------------------------------------------------------------------- */
@@ -248,15 +244,10 @@ static void go_lost(struct flow *f, bool chunked, uint64_t pos, uint64_t ts)
 }
 
 /* Which response answers which request can no longer be told. */
-static void lose_pairs(struct http1 *h, uint64_t pos, uint64_t ts, const struct proto_io *io)
+static void lose_pairs(struct http1 *h, uint64_t ts, const struct proto_io *io)
 {
-	struct flow *f = &h->flow[PROTO_RESPONSE];
-	bool in_body = f->xid != 0;
-
 	abort_all(h, ts, NULL, io);
 	h->shaken = true;
-	if (in_body && f->state != LOST)
-		go_lost(f, false, pos, ts);
 }
 
 /* Bytes passed unseen that may have held the start of a message. */
@@ -265,7 +256,7 @@ static void on_hole(struct http1 *h, enum proto_dir dir, uint64_t pos, uint64_t 
 	go_lost(&h->flow[dir], false, pos, ts);
 	h->shaken = true;
 	if (dir == PROTO_RESPONSE && h->count)
-		lose_pairs(h, pos, ts, io);
+		lose_pairs(h, ts, io);
 }
 
 static int malformed(struct flow *f)
@@ -347,7 +338,7 @@ static void begin_body(struct http1 *h, enum proto_dir dir, const struct http1_h
 		go_lost(f, false, end, ts);
 	} else if (head->chunked) {
 		f->state = CHUNK_LINE;
-	} else if (length == 0 || (dir == PROTO_REQUEST && length < 0)) {
+	} else if ((length == 0 && !head->transfer_encoding) || (dir == PROTO_REQUEST && length < 0)) {
 		end_message(h, dir, end, ts, io);
 	} else if (length > 0 && !head->transfer_encoding) {
 		f->state = BODY;
@@ -356,6 +347,7 @@ static void begin_body(struct http1 *h, enum proto_dir dir, const struct http1_h
 			io->skip_hint(io->ctx, dir, end, (uint64_t)length);
 	} else {
 		f->state = UNTIL_EOF;
+		f->end_pos = end;
 		if (io->skip_hint)
 			io->skip_hint(io->ctx, dir, end, UINT64_MAX);
 	}
@@ -446,13 +438,15 @@ static ssize_t on_response(struct http1 *h, const struct slice *s, const struct 
 	struct exchange *e;
 	bool none, ends_http;
 
-	if (head->status < 200 && head->status != 101 && !head->cut) {
-		book_ignore(f);
-		f->state = HEAD;
+	if (head->status < 200 && head->status != 101) { /* interim: the beginning of the message whose head is to come */
+		book_begin(f);
+		f->scan = 0;
+		if (head->cut)
+			go_lost(f, false, s->pos + len, s->ts_ns);
 		return (ssize_t)len;
 	}
 	if (h->shaken && h->count > 1)
-		lose_pairs(h, s->pos, s->ts_ns, io);
+		lose_pairs(h, s->ts_ns, io);
 	if (!h->count)
 		return on_unmatched(h, s, len);
 	e = exchange_at(h, 0);
@@ -516,10 +510,8 @@ static ssize_t parse_head(struct http1 *h, const struct slice *s, const struct p
 	part.len = max;
 	n = http1_head__parse(&head, request, s->data, max, cut, &f->scan);
 	if (n < 0) {
-		if (!request && h->count) {
-			emit_abort(io, exchange_at(h, 0), s->ts_ns, "invalid_response");
-			exchange_pop(h);
-		}
+		if (!request && h->count)
+			abort_first(h, s->ts_ns, "invalid_response", io);
 		return malformed(f);
 	}
 	if (n == 0 && cut)
@@ -745,6 +737,7 @@ static ssize_t http1_parse(void *st, const struct slice *s, const struct proto_i
 		return parse_trailer(h, s, io);
 	case UNTIL_EOF:
 		h->flow[s->dir].body += (int64_t)s->len;
+		h->flow[s->dir].end_pos = s->pos + s->len;
 		return (ssize_t)s->len;
 	default:
 		return parse_lost(h, s, io);
@@ -765,11 +758,9 @@ static void skip_unframed(struct http1 *h, enum proto_dir dir, uint64_t pos, uin
 	h->shaken = true;
 	/* More than this message's end may have been lost, and what ends next need not be it. */
 	if (dir == PROTO_RESPONSE && f->xid) {
-		emit_abort(io, exchange_at(h, 0), ts, NULL);
-		exchange_pop(h);
-		f->xid = 0;
+		abort_first(h, ts, NULL, io);
 		if (h->count)
-			lose_pairs(h, pos, ts, io);
+			lose_pairs(h, ts, io);
 	}
 	if (!was_lost)
 		go_lost(f, false, pos, ts);
@@ -790,6 +781,7 @@ static int http1_skip(void *st, enum proto_dir dir, uint64_t pos, uint64_t n, ui
 	switch (f->state) {
 	case UNTIL_EOF:
 		f->body += (int64_t)n;
+		f->end_pos = pos + n;
 		return 0;
 	case BODY:
 	case CHUNK_DATA:
@@ -836,7 +828,7 @@ static void http1_eof(void *st, enum proto_dir dir, uint64_t ts, int err, const 
 		return;
 	}
 	if (!err && f->state == UNTIL_EOF)
-		end_message(h, dir, h->flow[dir].end_pos, ts, io);
+		end_message(h, dir, f->end_pos, ts, io);
 	else if (!err)
 		end_lost(h, dir, io);
 	abort_all(h, ts, error_name(err ? err : h->err), io);
