@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "exporter/utf8.h"
+#include "user/base/utf8.h"
 
 /* The code point of a well-formed character of n bytes. */
 static uint32_t decode(const char *p, size_t n)
