@@ -299,8 +299,20 @@ static void add_route(struct enrich *e, struct span *s)
 
 /* ---- waiting ---------------------------------------------------------------------------------- */
 
+static bool drop(struct span *s, enum stats_reason why)
+{
+	stats__drop(ST_ENRICH, why, 1);
+	span__free(s);
+	return true;
+}
+
+/* Selection is asked last: what is decided about a new process arrives before its description. */
 static void pass_on(struct enrich *e, struct proc *p, struct span *s)
 {
+	if (e->o.selected && !e->o.selected(e->o.ctx, s->tgid)) {
+		drop(s, DROP_UNSELECTED);
+		return;
+	}
 	resource__put(s->res);
 	s->res = resource__get(p ? resource_of(e, p) : e->unknown);
 	add_route(e, s);
@@ -454,21 +466,12 @@ void enrich__clock(struct enrich *e, int64_t wall_offset)
 	e->have_clock = true;
 }
 
-static bool drop(struct span *s, enum stats_reason why)
-{
-	stats__drop(ST_ENRICH, why, 1);
-	span__free(s);
-	return true;
-}
-
 static bool left_out(struct enrich *e, struct span *s)
 {
 	struct str path = e->excludes ? path_of(s->target) : STR_NULL;
 
 	if (path.len && glob__match_list(e->excludes, path))
 		return drop(s, DROP_PATH_EXCLUDED);
-	if (e->o.selected && !e->o.selected(e->o.ctx, s->tgid))
-		return drop(s, DROP_UNSELECTED);
 	return false;
 }
 
