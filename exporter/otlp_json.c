@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #include "exporter/otlp_encode.h"
-#include "exporter/utf8.h"
+#include "user/base/utf8.h"
 
 struct out {
 	struct dynbuf *buf;

@@ -353,7 +353,7 @@ static void test_join_unix(void **state_)
 	announce(&c);
 	announce(&s);
 	for (int i = 0; i < 2; i++) {
-		char path[8];
+		char path[16];
 
 		snprintf(path, sizeof(path), "/u%d", i);
 		calls(&c, 1, path, NULL);
