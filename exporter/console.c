@@ -72,7 +72,7 @@ struct console {
 	void (*gone_cb)(void *ctx);
 	void *gone_ctx;
 	int fd, stop_fd; /* stop_fd: readable once interrupted */
-	int error;	 /* errno of the write that failed, for why() */
+	int error;	 /* why the last send() failed; 0 */
 	bool gone;
 	bool broken;	 /* the trace being printed could not be written */
 	uint64_t lost;	 /* spans to be booked back */
@@ -83,7 +83,6 @@ struct console {
 	uint64_t uses;
 	size_t out_len;
 	char out[WRITE_CHUNK];
-	char why[160];
 	struct tree_scratch scratch;
 	struct recent recent[RECENT_SETS][RECENT_WAYS];
 	struct trace pool[TRACES_MAX];
@@ -96,7 +95,6 @@ static void write_failed(struct console *c, int err)
 	static struct log_limit limit;
 
 	c->broken = true;
-	c->error = err;
 	if (err == EPIPE) {
 		if (!c->gone && c->gone_cb)
 			c->gone_cb(c->gone_ctx);
@@ -533,6 +531,7 @@ static enum export_result console__send(void *st, const struct batch *b, uint32_
 
 	*ret_rejected = 0;
 	*ret_wait_ns = 0;
+	c->error = c->gone ? EPIPE : 0;
 	if (c->gone)
 		return EXPORT_FAILED; /* who waits for it was told already, by write_failed() */
 	for (const struct span *s = b->spans; s; s = s->next) {
@@ -555,10 +554,14 @@ static enum export_result console__send(void *st, const struct batch *b, uint32_
 
 static const char *console__why(void *st)
 {
-	struct console *c = st;
+	const struct console *c = st;
 
-	snprintf(c->why, sizeof(c->why), "standard output: %s", strerror(c->error));
-	return c->why;
+	return c->error ? strerrordesc_np(c->error) : NULL;
+}
+
+static const char *console__subject(void *st)
+{
+	return "standard output";
 }
 
 static void console__interrupt(void *st)
@@ -601,6 +604,7 @@ const struct exporter_ops exporter_console = {
 	.name = "console",
 	.open = console__open,
 	.send = console__send,
+	.subject = console__subject,
 	.why = console__why,
 	.interrupt = console__interrupt,
 	.tick = console__tick,

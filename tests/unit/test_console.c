@@ -139,6 +139,8 @@ static enum export_result send_all(struct rig *r)
 	assert_int_equal(wait, 0);
 	stats__in(ST_EXPORT, r->n);
 	if (res == EXPORT_OK)
+		assert_null(exporter_console.why(r->st));
+	if (res == EXPORT_OK)
 		stats__out(ST_EXPORT, r->n);
 	else
 		stats__drop(ST_EXPORT, DROP_NO_MEMORY, r->n);
@@ -502,7 +504,7 @@ static void test_failed_allocations(void **state)
 		if (res == EXPORT_OK)
 			break;
 		assert_int_equal(res, EXPORT_NO_MEMORY);
-		assert_string_equal(exporter_console.why(r.st), "standard output: Cannot allocate memory");
+		assert_string_equal(exporter_console.why(r.st), "Cannot allocate memory");
 	}
 	assert_int_equal(i, 8); /* one per span */
 	/* Printing needs none. */
@@ -546,7 +548,7 @@ static void test_broken_pipe(void **state)
 	assert_int_equal(stats.rows[ST_EXPORT].out, 0);
 	say_chain(&r);
 	assert_int_equal(send_all(&r), EXPORT_FAILED);
-	assert_string_equal(exporter_console.why(r.st), "standard output: Broken pipe");
+	assert_string_equal(exporter_console.why(r.st), "Broken pipe");
 	close(mem);
 	finish(&r);
 	assert_int_equal(gone, 1);
