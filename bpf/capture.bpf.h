@@ -286,6 +286,7 @@ static __always_inline void capture(struct sock *sk, int ret, int msg_flags, enu
 			count(WS_K_UNSEEN, 1);
 		}
 	}
+	x.scan = dir == WS_RX && o.st->role == WS_ROLE_SERVER;
 	x.sock = o.st->id;
 	x.seq = o.st->seq[dir]++;
 	emit_transfer(&x);

@@ -5,6 +5,7 @@
  */
 #include "emit.bpf.h"
 #include "state.bpf.h"
+#include "context.bpf.h"
 
 static __always_inline void data_fill(struct ws_ev_data *e, const struct xfer *x)
 {
@@ -27,51 +28,82 @@ static __always_inline void data_fill(struct ws_ev_data *e, const struct xfer *x
 
 static __always_inline void data_submit(struct ws_ev_data *e, __u32 captured, __u32 reserved)
 {
+	__u32 tail = e->flags & WS_DATA_CONTEXT ? sizeof(struct ws_context) : 0;
+
 	e->captured = captured;
-	ev_init(&e->ev, WS_EV_DATA, sizeof(*e) + captured);
+	ev_init(&e->ev, WS_EV_DATA, sizeof(*e) + captured + tail);
 	count(WS_K_OUT, 1);
 	count(WS_K_BYTES, captured);
 	bpf_ringbuf_submit(e, wake_flags(sizeof(*e) + reserved));
 }
 
-/* One contiguous buffer of at most N bytes. */
+/* The context goes behind the captured bytes, where a size class leaves room for it. */
+#define ADD_CONTEXT(e, n, N)                                                            \
+	do {                                                                            \
+		struct ws_context c_;                                                   \
+		__u32 at_ = (n);                                                        \
+                                                                                        \
+		asm volatile("" : "+r"(at_));                                           \
+		if (at_ <= (N) - sizeof(c_) && SCAN_CONTEXT((e)->data, at_, N, &c_)) {  \
+			__builtin_memcpy((e)->data + at_, &c_, sizeof(c_));             \
+			(e)->flags |= WS_DATA_CONTEXT;                                  \
+		}                                                                       \
+	} while (0)
+
+static __always_inline void emit_nothing(struct xfer *x)
+{
+	struct ws_ev_data *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e) {
+		count(WS_K_DROP_RING, 1);
+		return;
+	}
+	data_fill(e, x);
+	data_submit(e, 0, 0);
+}
+
+/* One contiguous buffer of at most N bytes, a context included. */
 #define EMIT_BUF(x, N)                                                                  \
-	do {                                                                                      \
-		struct ws_ev_data *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (N), 0);         \
-		__u32 n = (x)->want;                                                              \
-                                                                                                  \
-		if (!e) {                                                                         \
-			count(WS_K_DROP_RING, 1);                                                             \
-			return;                                                                   \
-		}                                                                                 \
-		data_fill(e, (x));                                                    \
-		asm volatile("" : "+r"(n));                                                       \
-		if (n > (N))                                                                      \
-			n = (N);                                                                  \
-		if (n && bpf_probe_read_user(e->data, n, (void *)((x)->buf + (x)->skip))) {       \
-			e->flags |= WS_DATA_FAULT;                                                \
-			count(WS_K_FAULTS, 1);                                                    \
-			n = 0;                                                                    \
-		}                                                                                 \
-		data_submit(e, n, (N));                                                           \
+	do {                                                                            \
+		struct ws_ev_data *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (N), 0); \
+		__u32 n = (x)->want;                                                    \
+                                                                                        \
+		if (!e) {                                                               \
+			count(WS_K_DROP_RING, 1);                                       \
+			return;                                                         \
+		}                                                                       \
+		data_fill(e, x);                                                        \
+		asm volatile("" : "+r"(n));                                             \
+		if (n > (N))                                                            \
+			n = (N);                                                        \
+		if (bpf_probe_read_user(e->data, n, (void *)((x)->buf + (x)->skip))) {  \
+			e->flags |= WS_DATA_FAULT;                                      \
+			count(WS_K_FAULTS, 1);                                          \
+			n = 0;                                                          \
+		} else if ((x)->scan) {                                                 \
+			ADD_CONTEXT(e, n, N);                                           \
+		}                                                                       \
+		data_submit(e, n, (N));                                                 \
 	} while (0)
 
 static __always_inline void emit_buf(struct xfer *x)
 {
+	__u32 room = x->want + (x->scan ? sizeof(struct ws_context) : 0);
+
 	if (x->want == 0)
-		EMIT_BUF(x, 0);
-	else if (x->want <= 256)
+		emit_nothing(x);
+	else if (room <= 256)
 		EMIT_BUF(x, 256);
-	else if (x->want <= 512)
+	else if (room <= 512)
 		EMIT_BUF(x, 512);
-	else if (x->want <= 1024)
+	else if (room <= 1024)
 		EMIT_BUF(x, 1024);
-	else if (x->want <= 2048)
+	else if (room <= 2048)
 		EMIT_BUF(x, 2048);
-	else if (x->want <= 4096)
+	else if (room <= 4096)
 		EMIT_BUF(x, 4096);
 	else
-		EMIT_BUF(x, WS_CAPTURE_MAX);
+		EMIT_BUF(x, 9216);
 }
 
 /*
@@ -136,22 +168,24 @@ GATHER(9216, 1024)
 _Static_assert(WS_CAPTURE_MAX + 1024 == 9216, "the largest class holds the largest capture");
 
 #define EMIT_IOV(x, N)                                                                  \
-	do {                                                                                      \
-		struct ws_ev_data *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (N), 0);         \
+	do {                                                                            \
+		struct ws_ev_data *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (N), 0); \
 		struct gather g = { .iov = (x)->buf, .cnt = (x)->iovcnt, .skip = (x)->skip, .want = (x)->want }; \
-                                                                                                  \
-		if (!e) {                                                                         \
-			count(WS_K_DROP_RING, 1);                                                             \
-			return;                                                                   \
-		}                                                                                 \
-		data_fill(e, (x));                                                    \
-		g.to = e->data;                                                                   \
-		bpf_loop(GATHER_STEPS, gather_##N, &g, 0);                                        \
-		if (!g.off) {                                                                       \
-			e->flags |= WS_DATA_FAULT;                                                \
-			count(WS_K_FAULTS, 1);                                                    \
-		}                                                                                 \
-		data_submit(e, g.off, (N));                                                       \
+                                                                                        \
+		if (!e) {                                                               \
+			count(WS_K_DROP_RING, 1);                                       \
+			return;                                                         \
+		}                                                                       \
+		data_fill(e, x);                                                        \
+		g.to = e->data;                                                         \
+		bpf_loop(GATHER_STEPS, gather_##N, &g, 0);                              \
+		if (!g.off) {                                                           \
+			e->flags |= WS_DATA_FAULT;                                      \
+			count(WS_K_FAULTS, 1);                                          \
+		} else if ((x)->scan) {                                                 \
+			ADD_CONTEXT(e, g.off, N);                                       \
+		}                                                                       \
+		data_submit(e, g.off, (N));                                             \
 	} while (0)
 
 static __always_inline void emit_iov(struct xfer *x)

@@ -16,6 +16,8 @@ struct xfer {
 	__u32 err;
 	__u32 dir;
 	__u32 flags;	/* WS_DATA_* */
+	__u32 scan;	/* look for a trace context */
+	__u32 pad;
 	struct ws_token tok;
 };
 

@@ -85,6 +85,16 @@ enum ws_dir { WS_RX, WS_TX };
 #define WS_DATA_ERROR 0x10	/* the call failed with `err` (reset, broken pipe) */
 #define WS_DATA_DIALLED 0x20	/* first write on a connection that was seen being dialled */
 #define WS_DATA_NONBLOCK 0x40	/* the descriptor, or the call, does not block */
+#define WS_DATA_CONTEXT 0x80	/* a struct ws_context stands behind the captured bytes (unaligned) */
+
+/* The first valid trace context in the captured bytes of a read on an accepted connection. */
+struct ws_context {
+	__u8 trace_id[16];
+	__u8 span_id[8];
+	__u8 flags;
+	__u8 valid;
+	__u8 pad[6];
+};
 
 struct ws_ev_data {
 	struct ws_ev ev;
@@ -202,6 +212,7 @@ struct ws_config {
 	__u32 wake_bytes; /* unread bytes in the ring at which the consumer is woken */
 	__u32 sk_storage; /* socket state in sk_storage (tracing programs), else in a hash */
 	__u32 trace_all;  /* no selection: every process but the excluded ones */
+	__u64 pattern[2];   /* name of the header that carries a trace context: 12 lower-case bytes, colon included */
 	__u64 kaddr_secret; /* mixed into kernel addresses before they leave the kernel */
 };
 

@@ -110,6 +110,7 @@ static void configure(struct loader *l, const struct loader_opts *o)
 	skel->rodata->cfg.trace_all = o->trace_all;
 	if (getrandom((void *)&skel->rodata->cfg.kaddr_secret, sizeof(__u64), 0) < 0)
 		skel->rodata->cfg.kaddr_secret = (__u64)(unsigned long)skel;
+	memcpy((void *)skel->rodata->cfg.pattern, "traceparent:", 12);
 	bpf_map__set_max_entries(skel->maps.events, o->ring_size);
 	bpf_map__set_max_entries(skel->maps.sock_states, l->plan == PLAN_SOCKET ? 1 : o->max_connections);
 	bpf_object__for_each_program(p, skel->obj) {

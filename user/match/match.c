@@ -225,6 +225,23 @@ static void take_context(struct exchange *x, const struct trace_context *ctx)
 		x->span->trace_state = span__dup(x->span, ctx->tracestate);
 }
 
+/*
+ * The kernel has read the same header, in less: one read's bytes, the first header only. What it gave is checked
+ * against the complete parse, which decides.
+ */
+static void check_context(const struct msg *msg, const struct transfer *t)
+{
+	bool seen = t && (t->flags & WS_DATA_CONTEXT) && t->pos == msg->pos;
+
+	if (!seen) {
+		stats.contexts_unseen += msg->ctx.valid;
+		return;
+	}
+	stats.contexts_seen++;
+	if (!msg->ctx.valid || memcmp(t->ctx.trace_id, msg->ctx.trace_id, 16) || memcmp(t->ctx.span_id, msg->ctx.span_id, 8))
+		stats.contexts_differ++;
+}
+
 static void take_identity(struct match *m, struct exchange *x, const struct stream_conn *c)
 {
 	uint64_t id = identity__span(m, c->info.id, x->server ? WS_RX : WS_TX, x->pos);
@@ -270,6 +287,7 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 	take_identity(m, x, c);
 	conn_link(c->match, x);
 	if (server) {
+		check_context(msg, t);
 		live__add(x);
 	} else {
 		parent__find(m, x, t ? &t->token : NULL);

@@ -80,6 +80,8 @@ struct stats {
 	uint64_t requests, traces;
 	uint64_t gap_bytes, fault_events, unseen_events, stopped_events, skipped_events;
 	uint64_t kernel_runs, kernel_run_ns, kernel_bytes;
+	/* Trace contexts of requests served: read in the kernel too, only in user space, read differently. */
+	uint64_t contexts_seen, contexts_unseen, contexts_differ;
 	uint64_t acked_batches, export_retries;
 	uint64_t recorded, recording_lost; /* events: a branch beside the pipeline, outside of the rows */
 };

@@ -8,8 +8,8 @@
  *
  * Responses carry no name of their request; they come in the order of the requests. That order is only as good as our
  * sight of both directions, so a hole that may hide a head leaves the connection *shaken*: from then on a response is
- * believed to answer a request only if that is the only one open. One such exchange shows that both directions are in
- * step again. While it is shaken an apparent pipeline is given up and counted, not guessed at.
+ * believed to answer a request only if that is the only one open. One such exchange, begun after the last hole, shows that
+ * both directions are in step again. While it is shaken an apparent pipeline is given up and counted, not guessed at.
  */
 #include "user/proto/http1.h"
 
@@ -58,6 +58,7 @@ struct exchange {
 	bool head, connect, upgrade;
 	bool answering; /* its response has begun */
 	bool alone;	/* … while no other request was open */
+	uint32_t holes; /* http1.holes when it began */
 	struct http1_sizes sizes;
 };
 
@@ -69,6 +70,7 @@ struct http1 {
 	struct http1_peers peers;
 	bool started;
 	bool shaken;
+	uint32_t holes; /* that have shaken it so far */
 	bool tunnel;
 	bool request_ended;
 	int err;	 /* of the end of the request direction */
@@ -243,18 +245,24 @@ static void go_lost(struct flow *f, bool chunked, uint64_t pos, uint64_t ts)
 	f->end_ts = ts;
 }
 
+static void shake(struct http1 *h)
+{
+	h->shaken = true;
+	h->holes++;
+}
+
 /* Which response answers which request can no longer be told. */
 static void lose_pairs(struct http1 *h, uint64_t ts, const struct proto_io *io)
 {
 	abort_all(h, ts, NULL, io);
-	h->shaken = true;
+	shake(h);
 }
 
 /* Bytes passed unseen that may have held the start of a message. */
 static void on_hole(struct http1 *h, enum proto_dir dir, uint64_t pos, uint64_t ts, const struct proto_io *io)
 {
 	go_lost(&h->flow[dir], false, pos, ts);
-	h->shaken = true;
+	shake(h);
 	if (dir == PROTO_RESPONSE && h->count)
 		lose_pairs(h, ts, io);
 }
@@ -291,7 +299,7 @@ static void end_response(struct http1 *h, uint64_t pos, uint64_t ts, const struc
 	m.xid = e->xid;
 	e->sizes.response_body = f->body;
 	http1_attrs__sizes(&m, attrs, &e->sizes);
-	if (e->alone && f->state != LOST)
+	if (e->alone && e->holes == h->holes && f->state != LOST)
 		h->shaken = false;
 	exchange_pop(h);
 	f->xid = 0;
@@ -382,6 +390,7 @@ static ssize_t on_request(struct http1 *h, const struct slice *s, const struct h
 		return err;
 	}
 	e->xid = m.xid = ++*io->xid;
+	e->holes = h->holes;
 	e->head = str__eq(head->method, STR("HEAD"));
 	e->connect = str__eq(head->method, STR("CONNECT"));
 	e->upgrade = head->upgrade && head->version[2] != '0';
@@ -460,7 +469,6 @@ static ssize_t on_response(struct http1 *h, const struct slice *s, const struct 
 	emit_response(e, s, head, io);
 	ends_http = head->status == 101 || (e->connect && head->status / 100 == 2);
 	none = ends_http || e->head || head->status == 204 || head->status == 304;
-	e->connect = e->upgrade = false; /* decided: the request direction goes on */
 	begin_body(h, PROTO_RESPONSE, head, none, s->pos + len, s->ts_ns, io);
 	h->tunnel |= ends_http;
 	return (ssize_t)len;
@@ -468,7 +476,7 @@ static ssize_t on_response(struct http1 *h, const struct slice *s, const struct 
 
 /* ---- heads --------------------------------------------------------------------------------------------- */
 
-/* Behind CONNECT and Upgrade it is for the response to say what the next bytes are. */
+/* Behind CONNECT and Upgrade it is for the response to say what the next bytes are; they wait for its end. */
 static bool awaits_switch(struct http1 *h)
 {
 	struct exchange *last = h->count ? exchange_at(h, h->count - 1) : NULL;
@@ -755,7 +763,7 @@ static void skip_unframed(struct http1 *h, enum proto_dir dir, uint64_t pos, uin
 		go_lost(f, was_lost ? f->lost_chunked : true, pos, ts);
 		return;
 	}
-	h->shaken = true;
+	shake(h);
 	/* More than this message's end may have been lost, and what ends next need not be it. */
 	if (dir == PROTO_RESPONSE && f->xid) {
 		abort_first(h, ts, NULL, io);

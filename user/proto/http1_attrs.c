@@ -9,14 +9,16 @@
 #define KNOWN_MAX 64
 
 static bool opt_in;
-static struct str known[KNOWN_MAX] = {
+static const struct str default_methods[] = {
 	{ "GET", 3 },	  { "POST", 4 },    { "PUT", 3 },     { "HEAD", 4 },  { "DELETE", 6 },
 	{ "OPTIONS", 7 }, { "PATCH", 5 },   { "CONNECT", 7 }, { "TRACE", 5 }, { "QUERY", 5 },
 };
-static size_t n_known = 10;
+static struct str chosen_methods[KNOWN_MAX];
+static const struct str *known = default_methods;
+static size_t n_known = sizeof(default_methods) / sizeof(default_methods[0]);
 
-/* Scheme, "://", host, port and target: host and target come from one head. */
-#define URL_MAX (HTTP1_HEAD_MAX + WS_UNIX_PATH_MAX + 32)
+/* Scheme, "://", host, port and target. Host and target come from one head, the host may be escaped. */
+#define URL_MAX (3 * HTTP1_HEAD_MAX + 3 * WS_UNIX_PATH_MAX + 32)
 static __thread char url_buf[URL_MAX];
 static __thread char redacted_buf[URL_REDACTED_MAX(URL_MAX)];
 
@@ -26,14 +28,17 @@ void http1__set_opts(const struct http1_opts *o)
 
 	opt_in = o->opt_in;
 	url__set_redaction(o->redact, o->redact_keys);
+	known = default_methods;
+	n_known = sizeof(default_methods) / sizeof(default_methods[0]);
 	if (!p)
 		return;
+	known = chosen_methods;
 	n_known = 0;
 	while (*p && n_known < KNOWN_MAX) {
 		size_t n = strcspn(p, ", ");
 
 		if (n)
-			known[n_known++] = (struct str){ p, n };
+			chosen_methods[n_known++] = (struct str){ p, n };
 		p += n + (p[n] != '\0');
 	}
 }
@@ -167,7 +172,7 @@ struct target {
 	struct str scheme;    /* absolute form only */
 	struct str authority; /* absolute and authority form */
 	struct str path;      /* may be empty: none */
-	struct str query;     /* without "?"; p == NULL: none */
+	struct str query;     /* without "?" */
 	bool asterisk, connect;
 };
 
@@ -221,6 +226,17 @@ static void append(char *buf, size_t *n, struct str s)
 	*n += s.len;
 }
 
+/* The path of a socket stands for a host with its slashes escaped (RFC 3986, 3.2.2: reg-name). */
+static void append_host(char *buf, size_t *n, struct str host)
+{
+	for (size_t i = 0; i < host.len; i++) {
+		if (host.p[i] == '/')
+			append(buf, n, STR("%2F"));
+		else
+			buf[(*n)++] = host.p[i];
+	}
+}
+
 /* What was asked for, as a client would write it. */
 static struct str full_url(const struct http1_head *h, const struct target *t, struct str scheme, struct str host, int port)
 {
@@ -236,7 +252,7 @@ static struct str full_url(const struct http1_head *h, const struct target *t, s
 	} else {
 		if (v6)
 			url_buf[n++] = '[';
-		append(url_buf, &n, host);
+		append_host(url_buf, &n, host);
 		if (v6)
 			url_buf[n++] = ']';
 		if (port && port != (str__eq(scheme, STR("https")) ? 443 : 80)) {
@@ -331,7 +347,7 @@ static void add_server_side(struct list *l, const struct http1_head *h, const st
 		host = t->authority.len ? t->authority : h->host;
 	if (t->path.len)
 		add_str(l, "url.path", t->path);
-	if (t->query.p)
+	if (t->query.len)
 		add_str(l, "url.query", url__redact_query(t->query, redacted_buf));
 	add_str(l, "url.scheme", scheme);
 	host = split_port(host, &port);

@@ -37,7 +37,9 @@ static bool token_valid(const struct ws_token *t)
 
 static bool data_valid(const struct ws_ev_data *d)
 {
-	if (d->captured > WS_CAPTURE_MAX || d->ev.len != sizeof(*d) + d->captured)
+	size_t tail = d->flags & WS_DATA_CONTEXT ? sizeof(struct ws_context) : 0;
+
+	if (d->captured > WS_CAPTURE_MAX || d->ev.len != sizeof(*d) + d->captured + tail)
 		return false;
 	if (d->skipped > d->size || d->captured > d->size - d->skipped || d->dir > WS_TX)
 		return false;

@@ -369,6 +369,8 @@ static void remember(struct direction *d, const struct ws_ev_data *e)
 	t->tid = e->tid;
 	t->flags = e->flags;
 	t->token = e->token;
+	if (e->flags & WS_DATA_CONTEXT)
+		memcpy(&t->ctx, e->data + e->captured, sizeof(t->ctx));
 }
 
 /* Accounts for what lies between the expected and the actual position. False: this event is too late. */

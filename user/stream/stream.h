@@ -25,6 +25,7 @@ struct transfer {
 	uint32_t tgid, tid;
 	uint8_t flags; /* WS_DATA_* */
 	struct ws_token token;
+	struct ws_context ctx; /* what the kernel read in these bytes, if flags has WS_DATA_CONTEXT */
 };
 
 /* One connection as the matcher sees it. */
