@@ -56,8 +56,7 @@ struct flow {
 struct exchange {
 	uint64_t xid;
 	bool head, connect, upgrade;
-	bool answering; /* its response has begun */
-	bool alone;	/* … while no other request was open */
+	bool alone;	/* no other request was open when its response began */
 	uint32_t holes; /* http1.holes when it began */
 	struct http1_sizes sizes;
 };
@@ -461,7 +460,6 @@ static ssize_t on_response(struct http1 *h, const struct slice *s, const struct 
 	e = exchange_at(h, 0);
 	if (h->flow[PROTO_REQUEST].xid == e->xid)
 		end_lost(h, PROTO_REQUEST, io);
-	e->answering = true;
 	e->alone = h->count == 1;
 	e->sizes.response_head = (int64_t)len;
 	f->xid = e->xid;
