@@ -8,7 +8,7 @@ hide behind a right total.
 """
 import collections
 import json
-import urllib.parse
+import re
 
 SERVER, CLIENT, INTERNAL = 2, 3, 1
 
@@ -38,8 +38,9 @@ class Span:
         self.attrs = _attrs(raw.get("attributes"))
         self.status = raw.get("status", {}).get("code", 0)
         self.links = raw.get("links", [])
-        url = self.attrs.get("url.path") or self.attrs.get("url.full") or ""
-        self.path = urllib.parse.urlsplit(url).path
+        # not urllib: it refuses what a Host header may hold
+        m = re.match(r"(?:[a-z]+://[^/?#]*)?([^?#]*)", self.attrs.get("url.path") or self.attrs.get("url.full") or "")
+        self.path = m[1]
 
     @property
     def service(self):

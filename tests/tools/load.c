@@ -87,8 +87,10 @@ static void resolve(char *target)
 		die(target);
 	}
 	*colon = 0;
-	host = target;
-	if (target[0] == '[') { /* [::1]:80 */
+	host = strdup(target); /* lives as long as the process; "[::1]" keeps its brackets in Host */
+	if (!host)
+		die("memory");
+	if (target[0] == '[') {
 		target++;
 		target[strcspn(target, "]")] = 0;
 	}
