@@ -47,4 +47,5 @@ $(O)/tests/bench/bench_encode: tests/bench/bench_encode.c $$(EXPORT_OBJS)
 bench-encode: $(O)/tests/bench/bench_encode
 	$(Q)$<
 
+include tests/fuzz.mk
 include tests/e2e.mk
