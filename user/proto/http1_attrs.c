@@ -108,14 +108,16 @@ static struct str split_port(struct str s, int *ret_port)
 	int port = 0;
 
 	*ret_port = 0;
-	if (s.len && s.p[0] == '[') {
+	if (!s.len)
+		return s;
+	if (s.p[0] == '[') {
 		bracket = memchr(s.p, ']', s.len);
 		if (!bracket)
 			return s;
 		host = (struct str){ s.p + 1, (size_t)(bracket - s.p) - 1 };
 		if (bracket + 1 < s.p + s.len && bracket[1] == ':')
 			colon = bracket + 1;
-	} else if (s.len && (colon = memchr(s.p, ':', s.len))) {
+	} else if ((colon = memchr(s.p, ':', s.len))) {
 		if (memchr(colon + 1, ':', s.len - (size_t)(colon + 1 - s.p))) /* an IPv6 address without brackets */
 			return s;
 		host.len = (size_t)(colon - s.p);
