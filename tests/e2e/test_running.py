@@ -6,6 +6,7 @@ import re
 import signal
 import stat
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -108,7 +109,7 @@ def test_duration(start):
 
 def test_paused_consumer(services, traced, nginx, tag):
     """Stopped for two seconds under load: the service does not notice, every loss is on the books."""
-    t = traced("--ring-size", "256KiB")
+    t = traced()
     first = load.run(f"127.0.0.1:{nginx}", 1000, 16, f"/r/{tag}-1%/n0")
     p = load.spawn(f"127.0.0.1:{nginx}", 60_000, 16, f"/r/{tag}-2%/n0")
     time.sleep(0.2)
@@ -203,7 +204,6 @@ def test_start_again_after_kill_9(services, start, nginx, tag):
 
 def test_record_and_replay(services, start, nginx, tag, tmp_path):
     """A recording gives the same bytes each time, to somebody who is nobody, without secrets in it."""
-    tmp_path.chmod(0o755)
     file = tmp_path / "rec"
     t = start("record", str(file), exporter=None)
     for i in range(20):
@@ -213,12 +213,14 @@ def test_record_and_replay(services, start, nginx, tag, tmp_path):
     t.stop(settle=False)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert b"s3cr3t" not in file.read_bytes()
-    copy = tmp_path / "copy"
-    copy.write_bytes(file.read_bytes())
-    os.chown(copy, 65534, 65534)
-    copy.chmod(0o600)
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    outs = [run("replay", str(copy), "--format", "json", prefix=nobody) for _ in range(2)]
+    with tempfile.TemporaryDirectory() as d:  # pytest's own are closed to others
+        os.chmod(d, 0o755)
+        copy = pathlib.Path(d) / "copy"
+        copy.write_bytes(file.read_bytes())
+        os.chown(copy, 65534, 65534)
+        copy.chmod(0o600)
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        outs = [run("replay", str(copy), "--format", "json", prefix=nobody) for _ in range(2)]
     assert [r.returncode for r in outs] == [0, 0], outs[0].stderr
     assert outs[0].stdout == outs[1].stdout
     mine = assert_exact(spans.parse(outs[0].stdout), tag, 20, ["n0"])

@@ -71,7 +71,7 @@ def start(services, own_ports=False):
     for name, port in (("service1", ports[2]), ("service2", ports[3])):
         fastapi(name, port, SITE=url, SITE_CA=ca, LOG=at[4])
     fastapi("upstream", ports[1], SERVICE1=at[2], SERVICE2=at[3])
-    services.script(d / "main" / "app.py", "main", port=ports[0], cwd=d / "main",
+    services.script(d / "main-service" / "app.py", "main", port=ports[0], cwd=d / "main-service",
                     env={"PORT": ports[0], "UPSTREAM": at[1]})
     return at[0], at[4], ports
 
