@@ -172,7 +172,8 @@ static void say_books(struct run *r)
 /* ---- a run -------------------------------------------------------------------------------------------- */
 
 /* From an allocation of exactly that size, which is gone afterwards. */
-static void push_exact(struct proto_conn *p, enum ws_dir dir, const uint8_t *data, size_t len, uint64_t pos, uint64_t ts)
+static void push_exact(struct proto_conn *p, enum ws_dir dir, const uint8_t *data, size_t len, uint64_t pos,
+		       uint64_t ts)
 {
 	uint8_t *copy = malloc(len);
 

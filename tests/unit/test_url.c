@@ -39,7 +39,8 @@ static void test_query(void **state)
 		{ "Signature=x&AWSAccessKeyId=y", "Signature=REDACTED&AWSAccessKeyId=REDACTED" },
 		{ "X-Amz-Signature=1&X-Amz-Credential=2&X-Amz-Date=3",
 		  "X-Amz-Signature=REDACTED&X-Amz-Credential=REDACTED&X-Amz-Date=3" },
-		{ "X-Amz-Security-Token=1&X-Goog-Signature=2", "X-Amz-Security-Token=REDACTED&X-Goog-Signature=REDACTED" },
+		{ "X-Amz-Security-Token=1&X-Goog-Signature=2",
+		  "X-Amz-Security-Token=REDACTED&X-Goog-Signature=REDACTED" },
 		{ "token=1&accessToken=2&id_token=3", "token=REDACTED&accessToken=REDACTED&id_token=REDACTED" },
 		{ "client_secret=a=b", "client_secret=REDACTED" },
 		{ "PASSWORD=1&pass-word=2&pwd=3&passwd=4&pass=5",
@@ -82,8 +83,8 @@ static void test_url(void **state)
 static void test_options(void **state)
 {
 	url__set_redaction(true, "session, X ,,k");
-	expect(url__redact_query, "session=1&Session=2&X=3&k=&k=&k=", "session=REDACTED&Session=2&X=REDACTED&k=REDACTED&"
-								      "k=REDACTED&k=REDACTED");
+	expect(url__redact_query, "session=1&Session=2&X=3&k=&k=&k=",
+	       "session=REDACTED&Session=2&X=REDACTED&k=REDACTED&k=REDACTED&k=REDACTED");
 	url__set_redaction(false, "session");
 	expect(url__redact_query, "session=1&sig=2", "session=1&sig=2");
 	/* Credentials are none of the query's business. */

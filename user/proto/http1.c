@@ -8,8 +8,9 @@
  *
  * Responses carry no name of their request; they come in the order of the requests. That order is only as good as our
  * sight of both directions, so a hole that may hide a head leaves the connection *shaken*: from then on a response is
- * believed to answer a request only if that is the only one open. One such exchange, begun after the last hole, shows that
- * both directions are in step again. While it is shaken an apparent pipeline is given up and counted, not guessed at.
+ * believed to answer a request only if that is the only one open. One such exchange, begun after the last hole, shows
+ * that both directions are in step again. While it is shaken an apparent pipeline is given up and counted, not guessed
+ * at.
  */
 #include "user/proto/http1.h"
 
@@ -18,6 +19,7 @@
 #include "user/base/mem.h"
 #include "user/model/stats.h"
 #include "user/proto/http1_attrs.h"
+#include "user/proto/http1_chunk.h"
 #include "user/proto/http1_head.h"
 #include "user/proto/proto.h"
 
@@ -26,7 +28,6 @@
 #define HINT_MIN 4096 /* shorter bodies are not worth a word to the kernel */
 #define CHUNK_LINE_MAX 4096
 #define TRAILER_MAX HTTP1_HEAD_MAX
-#define CHUNK_SIZE_MAX (INT64_MAX / 4)
 
 enum state {
 	HEAD,
@@ -446,7 +447,8 @@ static ssize_t on_response(struct http1 *h, const struct slice *s, const struct 
 	struct exchange *e;
 	bool none, ends_http;
 
-	if (head->status < 200 && head->status != 101) { /* interim: the beginning of the message whose head is to come */
+	if (head->status < 200 && head->status != 101) {
+		/* Interim: the beginning of the message whose head is yet to come. */
 		book_begin(f);
 		f->scan = 0;
 		if (head->cut)
@@ -547,52 +549,16 @@ static ssize_t parse_body(struct http1 *h, const struct slice *s, const struct p
 	return (ssize_t)n;
 }
 
-/* chunk-size [ chunk-ext ] CRLF (RFC 9112, 7.1). -1: it is none. */
-static int64_t chunk_size(const uint8_t *p, size_t len)
-{
-	int64_t size = 0;
-	size_t i;
-
-	for (i = 0; i < len; i++) {
-		int digit = p[i] >= '0' && p[i] <= '9' ? p[i] - '0' :
-			    (p[i] | 0x20) >= 'a' && (p[i] | 0x20) <= 'f' ? (p[i] | 0x20) - 'a' + 10 : -1;
-
-		if (digit < 0)
-			break;
-		if (size > CHUNK_SIZE_MAX / 16)
-			return -1;
-		size = size * 16 + digit;
-	}
-	if (i == 0)
-		return -1;
-	while (i < len && (p[i] == ' ' || p[i] == '\t'))
-		i++;
-	return i == len || p[i] == ';' ? size : -1;
-}
-
-/* Length of the line at the front without its end; *ret_used with it. -1: no line end yet. */
-static ssize_t line_at(const struct slice *s, size_t *ret_used)
-{
-	const uint8_t *nl = memchr(s->data, '\n', s->len);
-	size_t n;
-
-	if (!nl)
-		return -1;
-	n = (size_t)(nl - s->data);
-	*ret_used = n + 1;
-	return (ssize_t)(n && s->data[n - 1] == '\r' ? n - 1 : n);
-}
-
 static ssize_t parse_chunk_line(struct http1 *h, const struct slice *s, const struct proto_io *io)
 {
 	struct flow *f = &h->flow[s->dir];
 	size_t used;
-	ssize_t len = line_at(s, &used);
+	ssize_t len = http1_chunk__line(s->data, s->len, &used);
 	int64_t size;
 
 	if (len < 0)
 		return s->len < CHUNK_LINE_MAX ? 0 : malformed(f);
-	size = chunk_size(s->data, (size_t)len);
+	size = http1_chunk__size(s->data, (size_t)len);
 	if (size < 0)
 		return malformed(f);
 	f->left = (uint64_t)size;
@@ -609,7 +575,7 @@ static ssize_t parse_chunk_end(struct http1 *h, const struct slice *s)
 
 	if (s->data[0] == '\r' && s->len < 2)
 		return 0;
-	if (line_at(s, &used) != 0)
+	if (http1_chunk__line(s->data, s->len, &used) != 0)
 		return malformed(f);
 	f->state = CHUNK_LINE;
 	return (ssize_t)used;
@@ -619,7 +585,7 @@ static ssize_t parse_trailer(struct http1 *h, const struct slice *s, const struc
 {
 	struct flow *f = &h->flow[s->dir];
 	size_t used;
-	ssize_t len = line_at(s, &used);
+	ssize_t len = http1_chunk__line(s->data, s->len, &used);
 
 	if (len < 0)
 		return f->trailer + s->len < TRAILER_MAX ? 0 : malformed(f);
@@ -632,33 +598,6 @@ static ssize_t parse_trailer(struct http1 *h, const struct slice *s, const struc
 }
 
 /* ---- lost ---------------------------------------------------------------------------------------------- */
-
-/*
- * The last chunk, and no trailers, at the end of what was seen: behind the line end of a chunk, or at the very front
- * after a skip. Returns 1 if there, else 0; *ret_keep is how many bytes at the end may still become it.
- */
-static bool last_chunk_at_end(const struct flow *f, const struct slice *s, size_t *ret_keep)
-{
-	static const char end[] = "\r\n0\r\n\r\n";
-	const size_t n = sizeof(end) - 1;
-
-	*ret_keep = 0;
-	if (s->len >= n && memcmp(s->data + s->len - n, end, n) == 0)
-		return true;
-	if (f->fresh && s->len == n - 2 && memcmp(s->data, end + 2, n - 2) == 0)
-		return true;
-	if (f->fresh && s->len < n - 2 && memcmp(s->data, end + 2, s->len) == 0) {
-		*ret_keep = s->len;
-		return false;
-	}
-	for (size_t k = s->len < n ? s->len : n - 1; k > 0; k--) {
-		if (memcmp(s->data + s->len - k, end, k) == 0) {
-			*ret_keep = k;
-			break;
-		}
-	}
-	return false;
-}
 
 static ssize_t parse_lost(struct http1 *h, const struct slice *s, const struct proto_io *io)
 {
@@ -677,7 +616,7 @@ static ssize_t parse_lost(struct http1 *h, const struct slice *s, const struct p
 		f->state = HEAD;
 		return parse_head(h, s, io);
 	}
-	if (f->lost_chunked && f->xid && last_chunk_at_end(f, s, &keep)) {
+	if (f->lost_chunked && f->xid && http1_chunk__last_at_end(s->data, s->len, f->fresh, &keep)) {
 		f->state = TRAILER; /* known again: this end is one that was seen */
 		end_message(h, s->dir, s->pos + s->len, s->ts_ns, io);
 		return (ssize_t)s->len;

@@ -55,8 +55,8 @@ static struct str known_method(struct str method)
 
 /* ---- addresses -------------------------------------------------------------------------------------- */
 
-static struct str address_text(const struct conn_info *c, const struct conn_addr *a, struct conn_addr *made_of, bool *has,
-			       char *text)
+static struct str address_text(const struct conn_info *c, const struct conn_addr *a, struct conn_addr *made_of,
+			       bool *has, char *text)
 {
 	if (c->family == AF_UNIX)
 		return str__of(c->path);
@@ -240,7 +240,8 @@ static void append_host(char *buf, size_t *n, struct str host)
 }
 
 /* What was asked for, as a client would write it. */
-static struct str full_url(const struct http1_head *h, const struct target *t, struct str scheme, struct str host, int port)
+static struct str full_url(const struct http1_head *h, const struct target *t, struct str scheme, struct str host,
+			   int port)
 {
 	size_t n = 0;
 	bool v6 = memchr(host.p, ':', host.len) != NULL;
@@ -333,10 +334,11 @@ static void add_client_address(struct list *l, const struct http1_head *h, const
 		add_int(l, "client.port", port);
 }
 
-static void add_server_side(struct list *l, const struct http1_head *h, const struct conn_info *c, const struct target *t,
-			    struct http1_peers *p)
+static void add_server_side(struct list *l, const struct http1_head *h, const struct conn_info *c,
+			    const struct target *t, struct http1_peers *p)
 {
-	struct str scheme = forwarded_param(h->forwarded, STR("proto")), host = forwarded_param(h->forwarded, STR("host"));
+	struct str scheme = forwarded_param(h->forwarded, STR("proto"));
+	struct str host = forwarded_param(h->forwarded, STR("host"));
 	int port;
 
 	if (!scheme.len)
@@ -364,8 +366,8 @@ static void add_server_side(struct list *l, const struct http1_head *h, const st
 		add_str(l, "user_agent.original", h->user_agent);
 }
 
-static void add_client_side(struct list *l, const struct http1_head *h, const struct conn_info *c, const struct target *t,
-			    struct http1_peers *p)
+static void add_client_side(struct list *l, const struct http1_head *h, const struct conn_info *c,
+			    const struct target *t, struct http1_peers *p)
 {
 	struct str scheme = t->scheme.len ? t->scheme : (c->tls ? STR("https") : STR("http"));
 	int port;

@@ -26,8 +26,8 @@ struct http1_head {
 };
 
 /*
- * Parses the head that starts at data[0]. Returns its length with the blank line; 0: more bytes are needed; -EBADMSG: it
- * is none. `*scan` (0 at first) remembers between calls how far the search for the blank line has come. With `cut`,
+ * Parses the head that starts at data[0]. Returns its length with the blank line; 0: more bytes are needed; -EBADMSG:
+ * it is none. `*scan` (0 at first) remembers between calls how far the search for the blank line has come. With `cut`,
  * what is there is all there will be: 0 then means that not even the start line is complete.
  */
 ssize_t http1_head__parse(struct http1_head *h, bool request, const uint8_t *data, size_t len, bool cut, size_t *scan);

@@ -430,8 +430,8 @@ static int adopt(struct proto_conn *c, const struct proto_ops *ops, struct direc
 }
 
 /*
- * One direction's bytes, all of them, against the table. PROTO_NO: they are of no use. PROTO_IS_*: c->ops is set, and the
- * first `*ret_off` bytes are no part of it.
+ * One direction's bytes, all of them, against the table. PROTO_NO: they are of no use. PROTO_IS_*: c->ops is set, and
+ * the first `*ret_off` bytes are no part of it.
  */
 static enum proto_verdict recognise(struct proto_conn *c, struct direction *d, const uint8_t *data, size_t len,
 				    uint64_t ts, size_t *ret_off)
@@ -647,7 +647,8 @@ static void detect_push(struct proto_conn *c, struct direction *d, const uint8_t
 	size_t off;
 
 	if (d->buf.len) {
-		size_t room = PROTO_DETECT_MAX - d->buf.len, n = len < room ? len : room; /* it is less, or it were a NO */
+		size_t room = PROTO_DETECT_MAX - d->buf.len; /* not negative: so much would have been a NO */
+		size_t n = len < room ? len : room;
 
 		if (dynbuf__append(&d->buf, data, n) < 0) {
 			drop_bytes(d);

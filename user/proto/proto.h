@@ -63,7 +63,8 @@ struct proto_io {
  * them, up to max_head, and presents them again when the other direction has moved.
  */
 #define PROTO_HOLD (-EAGAIN)
-#define PROTO_END_TUNNEL (-ECONNABORTED) /* parse(): this protocol ended in good order (Upgrade, CONNECT); detect anew */
+/* parse(): this protocol ended in good order (Upgrade, CONNECT); detect anew. */
+#define PROTO_END_TUNNEL (-ECONNABORTED)
 
 /* Bytes of one direction after which a protocol that is still a MAYBE is a NO. */
 #define PROTO_DETECT_MAX 2048
@@ -85,7 +86,7 @@ struct proto_ops {
 	/*
 	 * n bytes at position `pos` passed without being seen: body beyond the capture limit, sendfile, or lost events.
 	 * All unconsumed bytes of that direction have been dropped before the call, and count as unseen too: `pos` is
-	 * the position of the first byte that the parser has not consumed. n == 0 with `lost`: an unknown number of bytes.
+	 * the position of the first byte that the parser has not consumed. n == 0 with `lost`: nobody knows how many.
 	 * `ts_ns` is when the last of them moved. `lost` tells events lost from bytes left out by policy.
 	 * Return < 0 to give up on this connection.
 	 */

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/proto/http1_chunk.h"
+
+#include <string.h>
+
+#define SIZE_LIMIT (INT64_MAX / 4)
+
+ssize_t http1_chunk__line(const uint8_t *p, size_t len, size_t *ret_used)
+{
+	const uint8_t *nl = memchr(p, '\n', len);
+	size_t n;
+
+	if (!nl)
+		return -1;
+	n = (size_t)(nl - p);
+	*ret_used = n + 1;
+	return (ssize_t)(n && p[n - 1] == '\r' ? n - 1 : n);
+}
+
+static int hex_digit(uint8_t c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* chunk-size [ chunk-ext ]; white space before the extension is bad, but seen. */
+int64_t http1_chunk__size(const uint8_t *line, size_t len)
+{
+	int64_t size = 0;
+	size_t i;
+
+	for (i = 0; i < len && hex_digit(line[i]) >= 0; i++) {
+		if (size > SIZE_LIMIT / 16)
+			return -1;
+		size = size * 16 + hex_digit(line[i]);
+	}
+	if (i == 0)
+		return -1;
+	while (i < len && (line[i] == ' ' || line[i] == '\t'))
+		i++;
+	return i == len || line[i] == ';' ? size : -1;
+}
+
+bool http1_chunk__last_at_end(const uint8_t *p, size_t len, bool fresh, size_t *ret_keep)
+{
+	static const char last[] = "\r\n0\r\n\r\n";
+	const size_t n = sizeof(last) - 1;
+
+	*ret_keep = 0;
+	if (len >= n && memcmp(p + len - n, last, n) == 0)
+		return true;
+	if (fresh && len == n - 2 && memcmp(p, last + 2, n - 2) == 0)
+		return true;
+	if (fresh && len < n - 2 && memcmp(p, last + 2, len) == 0) {
+		*ret_keep = len;
+		return false;
+	}
+	for (size_t k = len < n ? len : n - 1; k > 0; k--) {
+		if (memcmp(p + len - k, last, k) == 0) {
+			*ret_keep = k;
+			break;
+		}
+	}
+	return false;
+}
