@@ -367,7 +367,9 @@ void loader__stats(struct loader *l, struct stats *st)
 			for (int i = 0; i < __WS_K_CNT; i++)
 				sum[i] += all[(size_t)cpu * __WS_K_CNT + i];
 		row->in = sum[WS_K_IN];
-		row->out = sum[WS_K_OUT];
+		/* What is still in the ring is held by the kernel side: out is what the source has taken. */
+		row->out = st->rows[ST_SOURCE].in;
+		row->held = (int64_t)(sum[WS_K_OUT] - row->out);
 		row->dropped[DROP_RING_FULL] = sum[WS_K_DROP_RING];
 		row->dropped[DROP_NO_STATE] = sum[WS_K_DROP_STATE];
 		st->fault_events = sum[WS_K_FAULTS];

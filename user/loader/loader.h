@@ -44,7 +44,7 @@ int loader__loop_hooks(struct loader *l, bool on);
 /* Pipeline thread: what to capture of a connection. */
 void loader__control(struct loader *l, const struct ws_ctl *c);
 
-/* Any thread: the kernel's books into `st` (row KERNEL and the kernel_* counters). */
+/* Any thread: the kernel's books into `st` (row KERNEL, against the row SOURCE in it, and the kernel_* counters). */
 void loader__stats(struct loader *l, struct stats *st);
 
 #endif

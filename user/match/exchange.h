@@ -40,6 +40,7 @@ struct exchange {
 	uint64_t pos, end_pos;	 /* of the request; end_pos 0: not ended yet */
 	uint64_t resp_pos, resp_end;
 	uint32_t tgid, tid;	 /* who read (server) or wrote (client) the first byte */
+	uint32_t answered_by;	 /* server: the thread that wrote the first byte of the response */
 	bool nonblock;		 /* … on a descriptor that does not block */
 	uint64_t start, end;	 /* CLOCK_MONOTONIC */
 	struct span *span;
@@ -48,7 +49,7 @@ struct exchange {
 	struct proc *proc;
 	struct thread *thread;
 	struct exchange *live_prev, *live_next;
-	struct exchange *children;  /* client exchanges whose edge is not final */
+	struct exchange *children;  /* client exchanges whose edge is not confirmed */
 	struct exchange *child_next;
 
 	/* what came with the request */
@@ -59,6 +60,7 @@ struct exchange {
 	struct exchange *parent; /* counted */
 	enum edge edge;
 	enum match_evidence evidence;
+	uint64_t exit_until; /* provisional: its thread has to be gone by then; 0: the parent is still open */
 
 	/* join */
 	UT_hash_handle hj;
@@ -118,6 +120,7 @@ struct match {
 	struct client_end *ends;
 	struct exchange *clients, *servers; /* waiting for their other half, by join_key */
 	struct exchange *waiting, **waiting_tail;
+	struct exchange *provisional; /* by child_next, each counted */
 	uint32_t held;
 };
 
@@ -138,6 +141,7 @@ void parent__find(struct match *m, struct exchange *x, const struct ws_token *to
 void parent__on_response(struct exchange *server, uint32_t tid);   /* who answers confirms or refutes */
 void parent__on_end(struct exchange *server, bool aborted);	   /* what is still provisional is refused */
 void parent__on_thread_exit(struct match *m, uint32_t tid);
+void parent__tick(struct match *m, uint64_t now); /* threads that did not end in time */
 void parent__on_context(struct match *m, struct exchange *x);	   /* the request carries a trace context */
 void parent__refuse(struct exchange *x, const char *why);
 

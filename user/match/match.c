@@ -308,8 +308,9 @@ static void on_response(struct match *m, struct exchange *x, const struct msg *m
 		span__add_str(x->span, "error.type", str__of(msg->error_type));
 	if (msg->flags & MSG_ERROR)
 		x->span->status = SPAN_ERROR;
+	x->answered_by = t ? t->tid : 0;
 	if (x->server)
-		parent__on_response(x, t ? t->tid : 0);
+		parent__on_response(x, x->answered_by);
 }
 
 static void on_abort(struct match *m, struct exchange *x, const struct msg *msg)
@@ -511,6 +512,7 @@ void match__tick(struct match *m, uint64_t now)
 {
 	if (now > m->now)
 		m->now = now;
+	parent__tick(m, m->now);
 	flush_waiting(m, m->now);
 }
 
@@ -525,6 +527,7 @@ void match__flush(struct match *m, uint64_t now)
 {
 	if (now > m->now)
 		m->now = now;
+	parent__tick(m, UINT64_MAX);
 	for (struct exchange *x = m->waiting; x; x = x->wait_next)
 		decide(x);
 	flush_waiting(m, m->now);

@@ -12,8 +12,9 @@
  *             request is the parent if no other one that it read is open, and if the same thread
  *             then answers it: a request that was handed to another thread says nothing about this.
  *   thread-inherited
- *             A thread cloned while its parent served a request, and gone before that was answered.
- *             A pool's worker, even one grown inside the request, outlives it: no parent.
+ *             A thread cloned while its parent served a request, and gone when that was answered, or
+ *             at once after (whoever joins a thread goes on before the kernel has ended it). A pool's
+ *             worker, even one grown inside the request, outlives it: no parent.
  *   single    Reactors (non-blocking reads): only if one request is alive in the process, this very
  *             thread read it, and the process never called out by itself.
  *
@@ -23,6 +24,8 @@
 
 /* An abandoned request's handler is taken to be running for that long. */
 #define ZOMBIE_NS 60000000000ull
+/* A thread that was joined has that long to be gone. */
+#define EXIT_NS 200000000ull
 
 static bool allowed(const struct exchange *x, enum match_evidence e)
 {
@@ -39,9 +42,15 @@ void parent__refuse(struct exchange *x, const char *why)
 		x->span->orphan = why;
 }
 
-static void unlink_child(struct exchange *parent, struct exchange *x)
+/* The list that an edge waits in. */
+static struct exchange **pending(struct exchange *x)
 {
-	struct exchange **at = &parent->children;
+	return x->edge == EDGE_PROVISIONAL ? &x->m->provisional : &x->parent->children;
+}
+
+static void unlink_pending(struct exchange *x)
+{
+	struct exchange **at = pending(x);
 
 	while (*at && *at != x)
 		at = &(*at)->child_next;
@@ -64,8 +73,10 @@ static void set_parent(struct exchange *x, struct exchange *parent, enum match_e
 	if (x->span)
 		x->span->orphan = NULL;
 	if (edge != EDGE_FINAL) {
-		x->child_next = parent->children;
-		parent->children = exchange__get(x);
+		struct exchange **list = pending(x);
+
+		x->child_next = *list;
+		*list = exchange__get(x);
 	}
 }
 
@@ -209,7 +220,7 @@ void parent__on_context(struct match *m, struct exchange *x)
 	struct exchange *s = received_with(proc__find(m, x->tgid, false), x);
 
 	if (x->edge == EDGE_UNCONFIRMED || x->edge == EDGE_PROVISIONAL)
-		unlink_child(x->parent, x);
+		unlink_pending(x);
 	if (s) {
 		set_parent(x, s, EVIDENCE_HEADER, EDGE_FINAL);
 		return;
@@ -222,14 +233,10 @@ void parent__on_context(struct match *m, struct exchange *x)
 
 void parent__on_response(struct exchange *server, uint32_t tid)
 {
-	struct exchange **at = &server->children, *x;
+	struct exchange *x;
 
-	while ((x = *at)) {
-		if (x->edge != EDGE_UNCONFIRMED) {
-			at = &x->child_next;
-			continue;
-		}
-		*at = x->child_next;
+	while ((x = server->children)) {
+		server->children = x->child_next;
 		x->child_next = NULL;
 		if (tid == server->tid)
 			x->edge = EDGE_FINAL;
@@ -241,38 +248,43 @@ void parent__on_response(struct exchange *server, uint32_t tid)
 
 void parent__on_end(struct exchange *server, bool aborted)
 {
-	struct exchange *x;
-
-	if (aborted)
-		parent__on_response(server, server->tid);
-	while ((x = server->children)) {
-		server->children = x->child_next;
-		x->child_next = NULL;
-		parent__refuse(x, "its thread outlived the request");
-		exchange__put(x);
-	}
+	/* Not answered at all: nobody else took it, so what the thread did until its peer went away, it did for it. */
+	parent__on_response(server, server->answered ? server->answered_by : server->tid);
+	for (struct exchange *x = server->m->provisional; x; x = x->child_next)
+		if (x->parent == server)
+			x->exit_until = server->m->now + EXIT_NS;
 	if (aborted && server->proc)
 		server->proc->zombie_until = server->m->now + ZOMBIE_NS;
 }
 
 void parent__on_thread_exit(struct match *m, uint32_t tid)
 {
-	struct proc *p, *tmp;
+	struct exchange **at = &m->provisional, *x;
 
-	HASH_ITER(hh, m->procs, p, tmp) {
-		for (struct exchange *s = p->live; s; s = s->live_next) {
-			struct exchange **at = &s->children, *x;
-
-			while ((x = *at)) {
-				if (x->edge != EDGE_PROVISIONAL || x->tid != tid) {
-					at = &x->child_next;
-					continue;
-				}
-				*at = x->child_next;
-				x->child_next = NULL;
-				x->edge = EDGE_FINAL;
-				exchange__put(x);
-			}
+	while ((x = *at)) {
+		if (x->tid != tid) {
+			at = &x->child_next;
+			continue;
 		}
+		*at = x->child_next;
+		x->child_next = NULL;
+		x->edge = EDGE_FINAL;
+		exchange__put(x);
+	}
+}
+
+void parent__tick(struct match *m, uint64_t now)
+{
+	struct exchange **at = &m->provisional, *x;
+
+	while ((x = *at)) {
+		if (now != UINT64_MAX && (!x->exit_until || now < x->exit_until)) {
+			at = &x->child_next;
+			continue;
+		}
+		*at = x->child_next;
+		x->child_next = NULL;
+		parent__refuse(x, "its thread outlived the request");
+		exchange__put(x);
 	}
 }

@@ -9,24 +9,20 @@
 #define TRACESTATE_VALUE 256
 #define FLAGS_KNOWN 0x03 /* sampled, random-trace-id */
 
-/* Lower case only: upper case is invalid in W3C and B3 alike. */
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return -1;
-}
+/* Values plus one. Lower case only: upper case is invalid in W3C and B3 alike. */
+static const uint8_t hex_values[256] = {
+	['0'] = 1,  ['1'] = 2,	['2'] = 3,  ['3'] = 4,	['4'] = 5,  ['5'] = 6,	['6'] = 7,  ['7'] = 8,
+	['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+};
 
 static bool parse_hex(const char *p, size_t n_bytes, uint8_t *ret)
 {
 	for (size_t i = 0; i < n_bytes; i++) {
-		int hi = hex_digit(p[2 * i]), lo = hex_digit(p[2 * i + 1]);
+		unsigned int hi = hex_values[(uint8_t)p[2 * i]], lo = hex_values[(uint8_t)p[2 * i + 1]];
 
-		if (hi < 0 || lo < 0)
+		if (!hi || !lo)
 			return false;
-		ret[i] = (uint8_t)(hi << 4 | lo);
+		ret[i] = (uint8_t)((hi - 1) << 4 | (lo - 1));
 	}
 	return true;
 }

@@ -161,7 +161,7 @@ static int parse_status_line(struct http1_head *h, const uint8_t *p, size_t len)
 
 /* ---- fields ----------------------------------------------------------------------------------------- */
 
-static struct str trim(struct str s)
+static inline struct str trim(struct str s)
 {
 	while (s.len && (s.p[0] == ' ' || s.p[0] == '\t')) {
 		s.p++;
@@ -368,20 +368,28 @@ static struct str unfold(struct str v)
 /*
  * One field line, folds included. NUL, and CR where it ends no line, are refused: who takes them for something else
  * sees other messages than we do (RFC 9110, 5.5; RFC 9112, 2.2). So is white space before the colon, in a request
- * (RFC 9112, 5.1).
+ * (RFC 9112, 5.1). Of a response less is asked: it has been accepted by who is traced.
  */
 static int parse_field(struct http1_head *h, bool request, const uint8_t *p, size_t len, bool folded)
 {
 	const uint8_t *colon = p, *end = p + len;
 	struct str name, value;
 
-	while (colon < end && http1_token_chars[*colon])
-		colon++;
-	name = (struct str){ (const char *)p, (size_t)(colon - p) };
-	while (!request && colon < end && (*colon == ' ' || *colon == '\t'))
-		colon++;
-	if (colon == end || *colon != ':' || name.len == 0)
-		return -EBADMSG;
+	if (!request) {
+		colon = memchr(p, ':', len);
+		if (!colon || colon == p)
+			return -EBADMSG;
+		name = trim((struct str){ (const char *)p, (size_t)(colon - p) });
+		/* Nothing but the framing is wanted of a response. */
+		if (name.len != sizeof("content-length") - 1 && name.len != sizeof("transfer-encoding") - 1)
+			return 0;
+	} else {
+		while (colon < end && http1_token_chars[*colon])
+			colon++;
+		if (colon == end || *colon != ':' || colon == p)
+			return -EBADMSG;
+		name = (struct str){ (const char *)p, (size_t)(colon - p) };
+	}
 	value = (struct str){ (const char *)colon + 1, (size_t)(end - colon - 1) };
 	if (memchr(value.p, '\0', value.len))
 		return -EBADMSG;
