@@ -71,10 +71,16 @@ class Service:
         self.stop()
 
 
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
 class Services:
-    """Starts services into one directory and stops all of them, last first."""
+    """Starts services into one directory and stops all of them, last first, on SIGTERM to us as well."""
 
     def __init__(self, directory):
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _interrupt)
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.all = []
