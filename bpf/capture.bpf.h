@@ -130,7 +130,7 @@ static __always_inline void take_position(struct xfer *x, struct seen *o)
 		struct tcp_sock *tp = (struct tcp_sock *)sk;
 #endif
 		__u32 end = x->dir == WS_TX ? KREAD(tp, write_seq) : KREAD(tp, copied_seq);
-		__u32 start = end - x->size;
+		__u32 start = end - x->behind - x->size;
 		bool fin = x->dir == WS_RX && (KREAD(sk, sk_shutdown) & RCV_SHUTDOWN);
 
 		if (!prev) {
@@ -229,15 +229,15 @@ static __always_inline bool take_ctl(struct xfer *x, struct seen *o)
 /* ---- the core -------------------------------------------------------------------------------- */
 
 /*
- * `ret` bytes moved (or -errno), `msg_flags` as given to the call. Called in the task that made the
- * call, after it.
+ * `ret` bytes moved (or -errno), `msg_flags` as given to the call; `behind` bytes moved after them in the
+ * same call. Called in the task that made the call, after it.
  */
-static __always_inline void capture(struct sock *sk, int ret, int msg_flags, enum ws_dir dir,
+static __always_inline void capture(struct sock *sk, int ret, int msg_flags, enum ws_dir dir, __u32 behind,
 				    struct task_struct *task, struct pt_regs *regs)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct seen o = { .sk = sk };
-	struct xfer x = { .dir = dir };
+	struct xfer x = { .dir = dir, .behind = behind };
 	bool trusted;
 
 	if (!sock_is_stream(sk) || (msg_flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)))

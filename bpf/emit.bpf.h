@@ -17,7 +17,7 @@ struct xfer {
 	__u32 dir;
 	__u32 flags;	/* WS_DATA_* */
 	__u32 scan;	/* look for a trace context */
-	__u32 pad;
+	__u32 behind;	/* bytes that the same call moved after these */
 	struct ws_token tok;
 };
 

@@ -12,7 +12,7 @@ int BPF_PROG(sock_send, struct sock *sk, int ret, int flags)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	capture(sk, ret, flags, WS_TX, task, (struct pt_regs *)bpf_task_pt_regs(task));
+	capture(sk, ret, flags, WS_TX, 0, task, (struct pt_regs *)bpf_task_pt_regs(task));
 	return 0;
 }
 
@@ -21,6 +21,6 @@ int BPF_PROG(sock_recv, struct sock *sk, int ret, int flags)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	capture(sk, ret, flags, WS_RX, task, (struct pt_regs *)bpf_task_pt_regs(task));
+	capture(sk, ret, flags, WS_RX, 0, task, (struct pt_regs *)bpf_task_pt_regs(task));
 	return 0;
 }

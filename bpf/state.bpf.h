@@ -218,7 +218,26 @@ static __always_inline void sock_fill(struct ws_ev_sock *e, struct sock *sk, str
 	}
 }
 
-static __always_inline void sock_announce(struct sock *sk, struct sock_state *st, __u8 flags)
+/* The address that a connect() was given, for a socket that never got one. */
+static __always_inline void sock_fill_to(struct ws_ev_sock *e, void *user_addr)
+{
+	struct {
+		__u16 family, port;
+		__u32 flow_or_v4;
+		__u8 v6[16];
+	} a = {};
+
+	if (bpf_probe_read_user(&a, 16, user_addr))
+		return;
+	e->rport = bpf_ntohs(a.port);
+	if (a.family == AF_INET)
+		*(__u32 *)&e->raddr[12] = a.flow_or_v4;
+	else if (a.family == AF_INET6 && !bpf_probe_read_user(&a, sizeof(a), user_addr))
+		__builtin_memcpy(e->raddr, a.v6, 16);
+}
+
+/* `user_addr`: sockaddr of the connect() under way, or NULL. */
+static __always_inline void sock_announce_to(struct sock *sk, struct sock_state *st, __u8 flags, void *user_addr)
 {
 	struct ws_ev_sock *e;
 
@@ -229,9 +248,16 @@ static __always_inline void sock_announce(struct sock *sk, struct sock_state *st
 		return;
 	}
 	sock_fill(e, sk, st, flags);
+	if (user_addr)
+		sock_fill_to(e, user_addr);
 	st->announced = 1;
 	count(WS_K_OUT, 1);
 	bpf_ringbuf_submit(e, wake_flags(sizeof(*e)));
+}
+
+static __always_inline void sock_announce(struct sock *sk, struct sock_state *st, __u8 flags)
+{
+	sock_announce_to(sk, st, flags, NULL);
 }
 
 static __always_inline void sock_emit_state(struct sock_state *st, enum ws_sock_state state, __u32 err, __u64 pid_tgid)

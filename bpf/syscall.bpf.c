@@ -24,13 +24,13 @@ static __always_inline struct sock *fd_sock(struct task_struct *task, __u64 fd)
 }
 
 /* One call, one transfer. A global function: the verifier goes through the core once, not per call. */
-__noinline int transfer(__u64 fd, __s64 ret, __u64 msg_flags, __u32 dir)
+__noinline int transfer(__u64 fd, __s64 ret, __u64 msg_flags, __u32 dir, __u32 behind)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct sock *sk = fd_sock(task, fd);
 
 	if (sk && ret <= 0x7fffffff)
-		capture(sk, ret, msg_flags, dir == WS_TX ? WS_TX : WS_RX, task,
+		capture(sk, ret, msg_flags, dir == WS_TX ? WS_TX : WS_RX, behind, task,
 			(struct pt_regs *)bpf_task_pt_regs(task));
 	return 0;
 }
@@ -56,7 +56,7 @@ static __always_inline struct pt_regs *regs_now(void)
 	{                                                                                         \
 		struct pt_regs *r = regs_now();                                                   \
                                                                                                   \
-		transfer(fd_arg(r), ctx->ret, flags_expr, dir);                                   \
+		transfer(fd_arg(r), ctx->ret, flags_expr, dir, 0);                                 \
 		return 0;                                                                         \
 	}
 
@@ -77,8 +77,8 @@ int sys_splice(struct trace_event_raw_sys_exit *ctx)
 {
 	struct pt_regs *r = regs_now();
 
-	transfer(ARG0(r), ctx->ret, 0, WS_RX);
-	transfer(ARG2(r), ctx->ret, 0, WS_TX);
+	transfer(ARG0(r), ctx->ret, 0, WS_RX, 0);
+	transfer(ARG2(r), ctx->ret, 0, WS_TX, 0);
 	return 0;
 }
 
@@ -88,26 +88,61 @@ int sys_splice(struct trace_event_raw_sys_exit *ctx)
  */
 #define MMSG_MAX 64
 
+struct mmsg {
+	__u64 fd, flags, vec;
+	__u32 dir, n, total; /* total: bytes of the messages that were not visited yet */
+};
+
+static __always_inline bool mmsg_len(struct mmsg *m, __u32 i, __u32 *ret_len)
+{
+	struct u_mmsghdr h = {};
+
+	if (i >= m->n || bpf_probe_read_user(&h, sizeof(h), (void *)(m->vec + (__u64)i * sizeof(h))))
+		return false;
+	*ret_len = h.len;
+	return true;
+}
+
+static long mmsg_add(__u32 i, void *ctx)
+{
+	struct mmsg *m = ctx;
+	__u32 len;
+
+	if (!mmsg_len(m, i, &len))
+		return 1;
+	m->total += len;
+	return 0;
+}
+
+static long mmsg_transfer(__u32 i, void *ctx)
+{
+	struct mmsg *m = ctx;
+	__u32 len;
+
+	if (!mmsg_len(m, i, &len))
+		return 1;
+	m->total -= len;
+	transfer(m->fd, len, m->flags, m->dir, m->total);
+	return 0;
+}
+
 static __always_inline int mmsg(struct trace_event_raw_sys_exit *ctx, __u32 dir)
 {
 	struct pt_regs *r = regs_now();
-	__u64 fd = ARG0(r), flags = ARG3(r), vec;
+	struct mmsg m = { .fd = ARG0(r), .flags = ARG3(r), .dir = dir };
 	struct thread_state *ts;
 	struct sys_args a;
-	__s64 n = ctx->ret;
 
+	if (ctx->ret <= 0)
+		return 0;
 	sys_args_read(r, &a);
-	vec = a.a1;
+	m.vec = a.a1;
+	m.n = ctx->ret;
 	ts = bpf_task_storage_get(&thread_states, bpf_get_current_task_btf(), 0, 0);
 	if (ts)
 		ts->mm_vec = 0;
-	for (int i = 0; i < MMSG_MAX && i < n; i++) {
-		struct u_mmsghdr h = {};
-
-		if (bpf_probe_read_user(&h, sizeof(h), (void *)(vec + (__u64)i * sizeof(h))))
-			break;
-		transfer(fd, h.len, flags, dir);
-	}
+	bpf_loop(MMSG_MAX, mmsg_add, &m, 0);
+	bpf_loop(MMSG_MAX, mmsg_transfer, &m, 0);
 	return 0;
 }
 
@@ -121,4 +156,35 @@ SEC("tracepoint/syscalls/sys_exit_recvmmsg")
 int sys_recvmmsg(struct trace_event_raw_sys_exit *ctx)
 {
 	return mmsg(ctx, WS_RX);
+}
+
+/*
+ * A connect() that fails before anything is sent (no route, no such path) changes no socket state: the
+ * call's result is all there is to see.
+ */
+SEC("tracepoint/syscalls/sys_exit_connect")
+int sys_connect(struct trace_event_raw_sys_exit *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct thread_state *ts;
+	struct sock_state st = {};
+	struct sys_args a;
+	struct sock *sk;
+
+	if (ctx->ret != -101 /* ENETUNREACH */ && ctx->ret != -113 /* EHOSTUNREACH */)
+		return 0;
+	ts = thread_state(task);
+	if (!ts || !flags_traced(ts->proc_flags))
+		return 0;
+	sys_args_read(regs_now(), &a);
+	sk = fd_sock(task, a.a0);
+	/* One that was sent and then refused by the network has been told by its state already. */
+	if (!sk || !sock_is_stream(sk) || sock_state(sk, false))
+		return 0;
+	sock_init(sk, &st, bpf_get_current_pid_tgid());
+	st.role = WS_ROLE_CLIENT;
+	st.dial = ts->tok;
+	sock_announce_to(sk, &st, WS_SOCK_CONNECTING, (void *)a.a1);
+	sock_emit_state(&st, WS_SS_FAILED, -ctx->ret, 0);
+	return 0;
 }

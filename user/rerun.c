@@ -81,6 +81,8 @@ out:
 	if (exporter) {
 		batch_queue__close(q);
 		exporter__stop(exporter, o->shutdown_timeout_ms * 1000000);
+		batch_queue__free(q);
+		q = NULL;
 		report__end(stderr, &stats, clock__mono_ns() - started);
 	}
 	source__free(source);

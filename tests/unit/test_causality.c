@@ -682,7 +682,7 @@ static void test_connect_failed(void **state_)
 	end_story();
 	assert_int_equal(t.n, 2); /* the one outside of a request is no span */
 	assert_parent(span_of(SPAN_CLIENT, ""), span_of(SPAN_SERVER, "/in"), "thread");
-	assert_true(str__eq(span__find(span_of(SPAN_CLIENT, ""), "error.type")->s, STR("connection_refused")));
+	assert_true(str__eq(span__find(span_of(SPAN_CLIENT, ""), "error.type")->s, STR("refused")));
 	end_test();
 }
 

@@ -266,6 +266,8 @@ static void test_left_out(void **state)
 	push(60, "http://h/metrics", SPAN_CLIENT, 1 * MS);
 	push(666, "/", SPAN_SERVER, 1 * MS);
 	push(60, "/ok", SPAN_SERVER, 1 * MS);
+	assert_int_equal(stats.rows[ST_ENRICH].dropped[DROP_UNSELECTED], 0); /* not before its process is known */
+	tell_info(666, "x", "", 1);
 	assert_int_equal(t.n, 1);
 	assert_int_equal(stats.rows[ST_ENRICH].dropped[DROP_PATH_EXCLUDED], 2);
 	assert_int_equal(stats.rows[ST_ENRICH].dropped[DROP_UNSELECTED], 1);

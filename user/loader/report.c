@@ -42,6 +42,22 @@ __attribute__((constructor)) static void note_start(void)
 	loaded_ns = clock__mono_ns();
 }
 
+/* VmHWM: ru_maxrss survives exec, so it can be that of whoever started us. */
+static uint64_t peak_rss(void)
+{
+	FILE *in = fopen("/proc/self/status", "re");
+	unsigned long long kib = 0;
+	char line[128];
+
+	if (!in)
+		return 0;
+	while (fgets(line, sizeof(line), in))
+		if (sscanf(line, "VmHWM: %llu kB", &kib) == 1)
+			break;
+	fclose(in);
+	return kib * 1024;
+}
+
 static void read_usage(struct report *r)
 {
 	struct rusage u;
@@ -49,7 +65,7 @@ static void read_usage(struct report *r)
 	getrusage(RUSAGE_SELF, &u);
 	r->cpu_ns = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000 +
 		    (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000;
-	r->rss_peak = (uint64_t)u.ru_maxrss * 1024;
+	r->rss_peak = peak_rss();
 }
 
 static uint64_t *counter(const struct stats *st, size_t i)

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "user/match/exchange.h"
+#include "user/model/error_type.h"
 #include "user/model/stats.h"
 
 static const char *const evidence_names[] = {
@@ -402,23 +403,10 @@ void match__conn_gone(void *ctx, struct stream_conn *c, uint64_t ts)
 	c->match = NULL;
 }
 
+/* Closed by the caller before there was an answer: its own time-out. */
 static const char *connect_error(int err)
 {
-	switch (err) {
-	case ECONNREFUSED:
-		return "connection_refused";
-	case ECONNRESET:
-	case EPIPE:
-		return "connection_reset";
-	case EHOSTUNREACH:
-		return "host_unreachable";
-	case ENETUNREACH:
-		return "network_unreachable";
-	case 0: /* closed by the caller before the answer: its own time-out */
-	case ETIMEDOUT:
-		return "timeout";
-	}
-	return "_OTHER";
+	return err ? error_type__of_errno(err) : "timeout";
 }
 
 static void add_peer(struct span *s, const struct stream_conn *c)

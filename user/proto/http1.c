@@ -12,6 +12,7 @@
  * that both directions are in step again. While it is shaken an apparent pipeline is given up and counted, not guessed
  * at.
  */
+#include "user/model/error_type.h"
 #include "user/proto/http1.h"
 
 #include <errno.h>
@@ -198,21 +199,7 @@ static void emit_abort(const struct proto_io *io, uint64_t xid, uint64_t ts, con
 /* Short identifiers, as error.type wants them where there is no status. */
 static const char *error_name(int err)
 {
-	switch (err) {
-	case 0:
-		return "response_ended";
-	case ECONNRESET:
-	case EPIPE:
-	case ECONNABORTED:
-		return "connection_reset";
-	case ETIMEDOUT:
-		return "timeout";
-	case EHOSTUNREACH:
-	case ENETUNREACH:
-		return "host_unreachable";
-	default:
-		return "_OTHER";
-	}
+	return err ? error_type__of_errno(err) : "response_ended";
 }
 
 static void abort_first(struct http1 *h, uint64_t ts, const char *error, const struct proto_io *io)
