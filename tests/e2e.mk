@@ -21,7 +21,7 @@ $(O)/tests/tools/load $(O)/tests/tools/sockops: $(O)/tests/tools/%: tests/tools/
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) $< -o $@
 
-tools: $(TOOLS)
+tools: $(TOOLS) $(O)/tests/tools/export_load $(O)/tests/tools/sink
 
 ## make e2e          end-to-end tests against real peers (root); ARGS='-k curl' selects
 e2e: deps all tools
