@@ -14,7 +14,7 @@ from concurrent import futures
 import grpc
 import pytest
 
-OUT = pathlib.Path(os.environ.get("WIRESPAN_OUT", ".output"))
+OUT = pathlib.Path(os.environ.get("WS_OUT", ".output"))
 LOAD = OUT / "tests/tools/export_load"
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 

@@ -172,7 +172,7 @@ def test_descriptor_reuse(services, traced, tag):
 
 
 @pytest.mark.parametrize("how", ["refused", "timeout", "unreachable"])
-def test_failed_connects(services, traced, tag, how):
+def test_failed_connects(services, traced, plan, tag, how):
     """A call that found nobody, made while serving a request: a CLIENT span `connect` below it."""
     port = net.free_port()
     with net.Netns() as ns:
@@ -196,6 +196,10 @@ def test_failed_connects(services, traced, tag, how):
     server = [s for s in got if s.kind == SERVER and s.path.startswith(f"/connect/{tag}-0/")]
     assert len(server) == 1
     below = [s for s in got if s.parent == server[0].id and s.name == "connect"]
+    if plan == "socket" and how == "unreachable":
+        # No packet, no change of state, no tracepoint: a gap of this plan that README names.
+        assert not below
+        return
     # a client that tries more than once is seen more than once
     assert below and all(s.kind == CLIENT and s.status == 2 for s in below), spans.tree(got)
     assert {s.attrs["error.type"] for s in below} == {how}
