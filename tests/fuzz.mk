@@ -2,8 +2,8 @@
 # Fuzzing; included by tests.mk. The corpus starts from the cases of tests/proto and is kept in the output directory.
 
 FUZZ_SECONDS ?= 60
-FUZZ_SRCS := tests/fuzz/fuzz_proto.c $(wildcard user/proto/*.c) user/base/mem.c user/base/dynbuf.c user/model/stats.c \
-	user/model/conn.c
+FUZZ_SRCS := tests/fuzz/fuzz_proto.c user/base/mem.c user/base/dynbuf.c \
+	$(filter-out user/model/span.c,$(wildcard user/proto/*.c user/model/*.c))
 
 $(O)/tests/fuzz/fuzz_proto: $(FUZZ_SRCS) tests/proto/check.h $(wildcard user/proto/*.h user/base/*.h user/model/*.h)
 	$(call msg,FUZZ,$@)
