@@ -36,7 +36,7 @@
 /* Clock offset is taken again that often: NTP slews, suspends. */
 #define CLOCK_NS 10000000000ull
 /* Event loops are hooked that long before any of them has called out. */
-#define LOOP_TRIAL_NS 10000000000ull
+#define LOOP_TRIAL_NS 5000000000ull
 #define MAILBOX_MAX (8u << 20)
 
 /* pipeline thread -> control thread */
