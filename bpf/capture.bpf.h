@@ -164,6 +164,8 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, __u32 tid
 	bool loop = ts->proc_flags & WS_PROC_LOOP;
 
 	x->tok = ts->tok;
+	if (x->size)
+		st->awaiting = x->dir == WS_TX;
 	if (x->dir == WS_RX) {
 		/* Only accepted connections bring work; in a loop a response carries on what it answers. */
 		if (!x->size || (st->role != WS_ROLE_SERVER && !(loop && st->role == WS_ROLE_CLIENT)))
@@ -185,8 +187,11 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, __u32 tid
 	if (st->dialled) {
 		x->flags |= WS_DATA_DIALLED;
 		st->dialled = 0;
-		/* In a loop the connection belongs to the callback that opened it, for its first request. */
-		if (loop && st->dial.sock) {
+		/*
+		 * In a loop the connection belongs to the callback that opened it, for its first request, and to
+		 * none if a timer opened it: the write may come turns later, behind some other callback.
+		 */
+		if (loop) {
 			x->tok = st->dial;
 			x->tok.kind = WS_TOK_DIAL;
 		}

@@ -32,6 +32,8 @@ struct sock_state {
 	__u8 dialled;	/* connect() was seen and nothing was written since */
 	__u8 born;
 	__u8 seqpos;	/* positions are TCP sequence numbers */
+	__u8 awaiting;	/* client: something was written, or dialled, and nothing read since */
+	__u8 pad[3];
 	__u16 family;
 	struct ws_token dial; /* what the dialling thread was working on */
 };

@@ -52,6 +52,21 @@ static __always_inline void on_dial(struct sock *sk)
 	st->dial = ts->tok;
 }
 
+/*
+ * A loop that gives up on a connection still waiting for its answer does so in a timer, which runs after
+ * the turn's callbacks: what it dials next does not belong to the callback that ran last.
+ */
+static __always_inline void given_up(struct sock_state *st)
+{
+	struct thread_state *ts;
+
+	if (st->role != WS_ROLE_CLIENT || !(st->awaiting || st->dialled))
+		return;
+	ts = bpf_task_storage_get(&thread_states, bpf_get_current_task_btf(), 0, 0);
+	if (ts && (ts->proc_flags & WS_PROC_LOOP) && bpf_get_current_pid_tgid() >> 32 == st->tgid)
+		ts->tok.sock = 0;
+}
+
 static __always_inline void on_close(struct sock *sk, struct sock_state *st, int old)
 {
 	__u64 pid_tgid = old == TCP_SYN_SENT ? (__u64)st->tgid << 32 | st->tid : 0;
@@ -93,8 +108,10 @@ int BPF_PROG(sock_set_state, struct sock *sk, int old, int state)
 		st->seqpos = sock_has_seq(sk);
 		sock_announce(sk, st, 0);
 	} else if ((state == TCP_FIN_WAIT1 || state == TCP_LAST_ACK) && st->announced && !st->stopped) {
+		given_up(st);
 		sock_emit_state(st, WS_SS_FIN_SENT, 0, bpf_get_current_pid_tgid());
 	} else if (state == TCP_CLOSE) {
+		given_up(st);
 		on_close(sk, st, old);
 	}
 	return 0;

@@ -4,7 +4,7 @@ import pytest
 from chain import assert_edges, assert_exact, base, flask_chain, gunicorn, uvicorn
 from conftest import SERVICES
 
-from rig import load, net, spans
+from rig import load, net, python, spans
 from rig.spans import CLIENT, SERVER
 
 
@@ -66,6 +66,32 @@ def test_nginx_keepalive_upstream(services, traced, tag):
     load.run(f"127.0.0.1:{port}", 2000, 32, f"/r/{tag}-%/n0")
     mine = assert_exact(t.stop(), tag, 2000, ["n0", "n1"])
     assert_edges(mine)
+
+
+@pytest.mark.parametrize("how", ["delayed", "retried"])
+@pytest.mark.parametrize("rewrite", [True, False], ids=["rewritten", "as-is"])
+def test_nginx_timers_are_never_guessed(services, traced, tag, how, rewrite):
+    """A request that a timer starts or repeats runs after other requests' callbacks: maybe no parent, never theirs."""
+    port, back, mute = net.free_port(), net.free_port(), net.free_port()
+    services.nginx(f"server {{ listen 127.0.0.1:{back}; location / {{ return 200 ok; }} }}", port=back)
+    services.start([python(), SERVICES / "raw.py", "mute", mute], "mute", port=mute)
+    limit = "limit_req zone=z burst=1000;" if how == "delayed" else ""
+    servers = f"server 127.0.0.1:{back};" + (f" server 127.0.0.1:{mute} max_fails=0;" if how == "retried" else "")
+    path = "rewrite ^(.*)/n0$ $1/n1 break;" if rewrite else ""
+    services.nginx(f"""limit_req_zone $server_name zone=z:1m rate=400r/s; upstream b {{ {servers} }}
+        server {{ listen 127.0.0.1:{port}; location / {{ {limit} {path} proxy_read_timeout 100ms; proxy_pass http://b; }} }}
+        """, port=port)
+    t = traced()
+    sent = load.run(f"127.0.0.1:{port}", 400, 16, f"/r/{tag}-%/n0")
+    assert sent["answered"] == 400, sent
+    got = spans.tagged(t.stop(), tag)
+    by_id = {s.id: s for s in got}
+    calls = [s for s in got if s.kind == CLIENT and s.service == "nginx"]
+    assert len(calls) >= 400
+    drawn = [s for s in calls if s.parent in by_id]
+    wrong = [s for s in drawn if by_id[s.parent].rid != s.rid or by_id[s.parent].kind != SERVER]
+    print(f"parents: {len(drawn)} of {len(calls)} drawn")
+    assert not wrong, [(s, s.attrs.get("wirespan.parent.evidence"), by_id[s.parent]) for s in wrong[:3]]
 
 
 def test_haproxy_is_never_guessed(services, traced, tag, tmp_path):

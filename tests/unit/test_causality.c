@@ -622,6 +622,37 @@ static void test_callback_saturated(void **state_)
 	end_test();
 }
 
+/* A timer's call looks like one of the callback that ran last: the second one, or one with another request's line. */
+static void test_callback_of_timers(void **state_)
+{
+	struct ws_token a, b;
+	struct end s, s2, c, c2;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	c2 = make_end(PROC_A, WS_ROLE_CLIENT, 50001, 8080);
+	announce(&s2);
+	announce(&c2);
+	reads(&s, 7, "/delayed");
+	b = reads(&s2, 7, "/now");
+	b.kind = WS_TOK_CALLBACK;
+	calls(&c, 7, "/delayed", &b);
+	gets_answer(&c, 7);
+	calls(&c2, 7, "/now", &b);
+	gets_answer(&c2, 7);
+	a = b;
+	calls(&c2, 7, "/again", &a);
+	gets_answer(&c2, 7);
+	answers(&s, 7);
+	answers(&s2, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/delayed"), "its line is another open request's");
+	assert_parent(span_of(SPAN_CLIENT, "/now"), span_of(SPAN_SERVER, "/now"), "callback");
+	assert_root(span_of(SPAN_CLIENT, "/again"), "a second call in one callback");
+	end_test();
+}
+
 #define P "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 #define P_SDK "00-4bf92f3577b34da6a3ce929d0e0e4736-1111111111111111-01"
 
@@ -751,6 +782,7 @@ int main(void)
 		cmocka_unit_test(test_single_abandoned),
 		cmocka_unit_test(test_callback),
 		cmocka_unit_test(test_callback_saturated),
+		cmocka_unit_test(test_callback_of_timers),
 		cmocka_unit_test(test_contexts),
 		cmocka_unit_test(test_connect_failed),
 		cmocka_unit_test(test_lost_event),

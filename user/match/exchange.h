@@ -53,6 +53,7 @@ struct exchange {
 	struct exchange *child_next;
 
 	/* what came with the request */
+	struct ws_token used; /* server: the last callback that called out for it */
 	bool has_ctx;
 	uint8_t ctx_trace[16], ctx_span[8], ctx_flags;
 

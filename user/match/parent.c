@@ -109,6 +109,30 @@ static struct exchange *continued(struct match_conn *mc, const struct ws_token *
 	return NULL;
 }
 
+/*
+ * A loop runs its timers after the turn's callbacks, unseen: a call that a timer makes looks like one of
+ * the callback that ran last. So a callback accounts for one call, and not for one whose line is that of
+ * another open request while its own request's differs.
+ */
+static const char *callback_doubt(const struct exchange *x, const struct exchange *s, const struct ws_token *t)
+{
+	if (s->used.sock == t->sock && s->used.pos == t->pos)
+		return "a second call in one callback";
+	if (!x->span || str__eq(x->span->target, s->span->target))
+		return NULL;
+	for (const struct exchange *o = s->proc ? s->proc->live : NULL; o; o = o->live_next)
+		if (o != s && str__eq(o->span->op, x->span->op) && str__eq(o->span->target, x->span->target))
+			return "its line is another open request's";
+	return NULL;
+}
+
+static void take_callback(struct exchange *x, struct exchange *s, enum match_evidence e, const struct ws_token *t)
+{
+	if (x->conn) /* a connect that failed has sent nothing: the next try is this callback's too */
+		s->used = *t;
+	set_parent(x, s, e, EDGE_FINAL);
+}
+
 static void by_callback(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	enum match_evidence e = t->kind == WS_TOK_DIAL ? EVIDENCE_DIAL : EVIDENCE_CALLBACK;
@@ -140,8 +164,10 @@ static void by_callback(struct match *m, struct exchange *x, const struct ws_tok
 		parent__refuse(x, "several requests in one read");
 	else if (!s || !s->open || s->tgid != x->tgid)
 		parent__refuse(x, "its request was over");
+	else if (callback_doubt(x, s, t))
+		parent__refuse(x, callback_doubt(x, s, t));
 	else
-		set_parent(x, s, e, EDGE_FINAL);
+		take_callback(x, s, e, t);
 }
 
 static void by_thread(struct match *m, struct exchange *x, const struct ws_token *t)
