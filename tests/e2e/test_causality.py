@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who called whom, through frameworks that were never touched: every parent right, wrong = 0."""
+import time
+
 import pytest
 from chain import assert_edges, assert_exact, base, flask_chain, gunicorn, uvicorn
 from conftest import SERVICES
@@ -128,10 +130,44 @@ def test_fastapi_httpx_one_at_a_time(services, traced, tag):
     uvicorn(services, b)
     uvicorn(services, a, NEXT=base(b))
     t = traced()
-    sent = load.run(f"127.0.0.1:{a}", 50, 1, f"/r/{tag}-%/n0")
-    assert sent["answered"] == 50, sent
-    mine = assert_exact(t.stop(), tag, 50, ["n0", "n1"])
+    for i in range(4):
+        with load.Raw(("127.0.0.1", a)) as c:
+            assert c.get(f"/r/{tag}-{i}/n0")[0] == 200
+        time.sleep(2.2)  # nothing of the one before can still be at work
+    mine = assert_exact(t.stop(), tag, 4, ["n0", "n1"])
     assert_edges(mine)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
+def test_fastapi_background_tasks_never_wrong(services, traced, tag, tmp_path, concurrency):
+    """Calls that a request leaves behind, while the next one is the only one alive: theirs, not the next one's."""
+    script = tmp_path / "late.py"
+    script.write_text("""\
+import asyncio, os, fastapi, httpx, uvicorn
+app = fastapi.FastAPI()
+async def late(rid):
+    async with httpx.AsyncClient() as c:
+        await c.get(f"{os.environ['NEXT']}/r/{rid}/n1")
+@app.get("/r/{rid}/{leg}")
+async def hop(rid: str, leg: str, background: fastapi.BackgroundTasks):
+    background.add_task(late, rid)
+    await asyncio.sleep(0.02)
+    return rid
+uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="error")
+""")
+    port, leaf = net.free_port(), net.free_port()
+    services.script(SERVICES / "hop_flask.py", "leaf", port=leaf, env={"PORT": leaf})
+    services.script(script, "late", port=port, env={"PORT": port, "NEXT": base(leaf)})
+    t = traced()
+    sent = load.run(f"127.0.0.1:{port}", 100, concurrency, f"/r/{tag}-%/n0")
+    assert sent["answered"] == 100, sent
+    time.sleep(1)
+    got = spans.tagged(t.stop(), tag)
+    by_id = {s.id: s for s in got}
+    late = [s for s in got if s.kind == CLIENT and s.leg == "n1"]
+    assert len(late) == 100
+    wrong = [(s, by_id[s.parent]) for s in late if s.parent in by_id and by_id[s.parent].rid != s.rid]
+    assert not wrong, wrong[:3]
 
 
 def test_fastapi_httpx_concurrent_never_wrong(services, traced, tag):

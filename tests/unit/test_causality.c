@@ -504,6 +504,9 @@ static void test_single(void **state_)
 	calls(&c, 7, "/b", &tok);
 	gets_answer(&c, 7);
 	answers(&s, 7);
+	calls(&c, 7, "/b2", &tok); /* may be what /one left behind */
+	gets_answer(&c, 7);
+	tick(3000);
 	calls(&c, 9, "/c", &tok);
 	gets_answer(&c, 9);
 	calls(&c, 7, "/d", &tok);
@@ -512,6 +515,7 @@ static void test_single(void **state_)
 	end_story();
 	assert_parent(span_of(SPAN_CLIENT, "/a"), span_of(SPAN_SERVER, "/one"), "single");
 	assert_root(span_of(SPAN_CLIENT, "/b"), "several requests were live in this event loop");
+	assert_root(span_of(SPAN_CLIENT, "/b2"), "another request had just ended in this event loop");
 	assert_root(span_of(SPAN_CLIENT, "/c"), "another thread than the one that read the request");
 	assert_parent(span_of(SPAN_CLIENT, "/d"), span_of(SPAN_SERVER, "/two"), "single");
 	end_test();

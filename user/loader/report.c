@@ -14,7 +14,8 @@
 #define COUNTERS(X)                                                                                       \
 	X(requests) X(traces) X(parents_proven) X(parents_remote) X(roots) X(ambiguous) X(gap_bytes)      \
 	X(fault_events) X(unseen_events) X(stopped_events) X(skipped_events) X(kernel_runs)               \
-	X(kernel_run_ns) X(kernel_bytes) X(contexts_seen) X(contexts_unseen) X(contexts_differ) X(acked_batches) X(export_retries) X(recorded) X(recording_lost)
+	X(kernel_run_ns) X(kernel_bytes) \
+	X(contexts_seen) X(contexts_unseen) X(contexts_differ) X(acked_batches) X(export_retries) X(recorded) X(recording_lost)
 
 static const struct {
 	const char *name;

@@ -90,6 +90,7 @@ struct proc {
 	uint32_t tgid;
 	uint32_t n_live;
 	struct exchange *live;	/* server exchanges, oldest first */
+	uint64_t last_end;	/* when a request ended here, 0: none has */
 	uint64_t zombie_until;	/* a request was abandoned by its peer: its handler may still be running */
 	bool served;		/* has served a request since it was first seen */
 	bool autonomous;	/* calls out with no request alive: it has work of its own */

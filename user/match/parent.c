@@ -15,8 +15,9 @@
  *             A thread cloned while its parent served a request, and gone when that was answered, or
  *             at once after (whoever joins a thread goes on before the kernel has ended it). A pool's
  *             worker, even one grown inside the request, outlives it: no parent.
- *   single    Reactors (non-blocking reads): only if one request is alive in the process, this very
- *             thread read it, and the process never called out by itself.
+ *   single    Reactors (non-blocking reads): only if one request is alive in the process, none has
+ *             ended there just before (it may have left background work behind), this very thread read
+ *             it, and the process never called out by itself.
  *
  * Everything else has no parent, and a reason.
  */
@@ -24,6 +25,8 @@
 
 /* An abandoned request's handler is taken to be running for that long. */
 #define ZOMBIE_NS 60000000000ull
+/* What a request left behind (background tasks) may call out for that long at least, unseen. */
+#define AFTERMATH_NS 2000000000ull
 /* A thread that was joined has that long to be gone. */
 #define EXIT_NS 200000000ull
 
@@ -209,6 +212,8 @@ static void by_single(struct match *m, struct exchange *x, const struct ws_token
 		parent__refuse(x, "an abandoned request may still be running");
 	else if (p->autonomous)
 		parent__refuse(x, "the process also calls out by itself");
+	else if (p->last_end && m->now - p->last_end < AFTERMATH_NS)
+		parent__refuse(x, "another request had just ended in this event loop");
 	else if (s->tid != x->tid || !s->nonblock)
 		parent__refuse(x, "another thread than the one that read the request");
 	else

@@ -75,6 +75,7 @@ void live__remove(struct exchange *x)
 			x->live_next->live_prev = x->live_prev;
 		x->live_prev = x->live_next = NULL;
 		p->n_live--;
+		p->last_end = x->m->now;
 		x->proc = NULL;
 	}
 	if (t && --t->n_live == 0) {

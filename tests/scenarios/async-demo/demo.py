@@ -34,8 +34,10 @@ def main():
             print(f"demo: not possible on this machine: {e}", file=sys.stderr)
             return 3
         try:
-            clicks = dict(run.click(base, b, f"button{i}") for i, b in enumerate(run.BUTTONS))
-            time.sleep(2.5)  # a trace is printed when it has been quiet for a second
+            clicks = {}
+            for i, b in enumerate(run.BUTTONS):
+                clicks.update([run.click(base, b, f"button{i}")])
+                time.sleep(2.5)  # a trace is printed when it has been quiet for a second
             spans = checked.stop()
             shown.service.signal(signal.SIGINT)
             code = shown.service.p.wait(20)
