@@ -9,9 +9,7 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -186,8 +184,6 @@ static void *pipeline_thread(void *arg)
 	uint64_t next_clock = 0, now;
 
 	prctl(PR_SET_NAME, "pipeline");
-	/* It works in short bursts; behind busy services it would find a full ring. Not permitted: as it is. */
-	setpriority(PRIO_PROCESS, syscall(SYS_gettid), -10);
 	while (!__atomic_load_n(&l->stop, __ATOMIC_ACQUIRE)) {
 		loader__poll(l->loader, POLL_MS);
 		mailbox__take(l->to_pipeline, on_record, l);

@@ -34,7 +34,7 @@ def counts(name, text, ok):
         failed = sum(int(n) for n in re.findall(r"^\[  FAILED  \]\D*(\d+) test", text, re.M))
         failed += len(re.findall(r"^FAILED \S+", text, re.M)) if not failed else 0
     elif name == "e2e":  # pytest: "3 failed, 10 passed, 1 skipped in 2.1s"
-        last = text.strip().splitlines()[-1] if text.strip() else ""
+        last = (re.findall(r"^.*\d+ (?:passed|failed|error).* in [\d.]+s.*$", text, re.M) or [""])[-1]
         for n, what in re.findall(r"(\d+) (passed|failed|error|errors|skipped)", last):
             passed += int(n) if what == "passed" else 0
             failed += int(n) if what.startswith(("failed", "error")) else 0
