@@ -242,6 +242,16 @@ static void describe(struct live *l, const struct note *n, const char *tail)
 	dynbuf__free(&out);
 }
 
+/* Whoever listens will serve: described before its first span, so that a burst of spans need not wait for it. */
+static void on_listener(struct live *l, const struct note *n)
+{
+	struct note want = { .type = NOTE_WANT, .tgid = n->tgid };
+
+	discover__listen(l->discover, n->sock, n->tgid, n->netns, n->port);
+	if (discover__selected(l->discover, n->tgid))
+		describe(l, &want, "");
+}
+
 static void take_note(void *ctx, const void *rec, size_t len)
 {
 	const struct note *n = rec;
@@ -257,7 +267,7 @@ static void take_note(void *ctx, const void *rec, size_t len)
 		break;
 	case NOTE_LISTEN:
 		if (n->on)
-			discover__listen(l->discover, n->sock, n->tgid, n->netns, n->port);
+			on_listener(l, n);
 		else
 			discover__unlisten(l->discover, n->sock);
 		break;

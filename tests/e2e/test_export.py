@@ -145,7 +145,9 @@ def test_queue_is_bounded(services, start, nginx, tag):
         books = t.books()
         full = sum(r["dropped"].get("queue_full", 0) for r in books["stages"])
         assert 20_000 - 1000 - 2 * 512 <= full <= 20_000, books
-        assert t.rss_peak_kib() < 64 * 1024
+        # Not the queue's alone: until it is decided that the load generator is not selected (one exec ago), its spans
+        # are held as well, 20,000 of about 2.3 KiB at the most.
+        assert t.rss_peak_kib() < 128 * 1024
         t.service.signal(signal.SIGTERM)
         t.service.p.wait(10)
 
