@@ -137,6 +137,37 @@ static bool is_static_file(struct str s)
 	return false;
 }
 
+enum {
+	DIGIT = 0x01,
+	HEX = 0x02,
+	UPPER = 0x04,
+	LOWER = 0x08,
+	NUMBER_LIKE = 0x10, /* digits and what stands between them in dates, times, versions, ranges, coordinates */
+	PLAIN = 0x20,	    /* RFC 3986 section 3.3: pchar without '%', and without what starts parameters */
+};
+
+static const uint8_t classes[256] = {
+	['0' ... '9'] = DIGIT | HEX | NUMBER_LIKE | PLAIN,
+	['A' ... 'F'] = HEX | UPPER | PLAIN,
+	['G' ... 'Z'] = UPPER | PLAIN,
+	['a' ... 'f'] = HEX | LOWER | PLAIN,
+	['g' ... 'z'] = LOWER | PLAIN,
+	['-'] = NUMBER_LIKE | PLAIN,
+	['.'] = NUMBER_LIKE | PLAIN,
+	[':'] = NUMBER_LIKE | PLAIN,
+	[','] = NUMBER_LIKE | PLAIN,
+	['_'] = NUMBER_LIKE | PLAIN,
+	['+'] = NUMBER_LIKE | PLAIN,
+	['~'] = PLAIN,
+	['!'] = PLAIN,
+	['$'] = PLAIN,
+	['\''] = PLAIN,
+	['('] = PLAIN,
+	[')'] = PLAIN,
+	['*'] = PLAIN,
+	['@'] = PLAIN,
+};
+
 struct shape {
 	size_t digits, hex, upper, lower, number_like;
 	bool odd; /* bytes that no literal segment of a route has */
@@ -145,20 +176,24 @@ struct shape {
 
 static struct shape look_at(struct str s)
 {
-	struct shape sh = { 0 };
+	struct shape sh = { .at = s.len > 1 && memchr(s.p + 1, '@', s.len - 1) };
+	uint8_t all = PLAIN, any = 0;
 
 	for (size_t i = 0; i < s.len; i++) {
-		unsigned char c = (unsigned char)s.p[i];
+		all &= classes[(unsigned char)s.p[i]];
+		any |= classes[(unsigned char)s.p[i]];
+	}
+	sh.odd = !(all & PLAIN);
+	if (!(any & DIGIT)) /* most literal segments; nothing below says anything about them */
+		return sh;
+	for (size_t i = 0; i < s.len; i++) {
+		uint8_t c = classes[(unsigned char)s.p[i]];
 
-		sh.digits += isdigit(c) != 0;
-		sh.hex += isxdigit(c) != 0;
-		sh.upper += c >= 'A' && c <= 'Z';
-		sh.lower += c >= 'a' && c <= 'z';
-		/* digits and what stands between them in dates, times, versions, ranges, coordinates, addresses */
-		sh.number_like += isdigit(c) || (c && strchr("-.:,_+", c) != NULL);
-		sh.at |= c == '@' && i > 0;
-		/* RFC 3986 section 3.3: pchar without '%', and without what starts parameters */
-		sh.odd |= !(c < 0x80 && isalnum(c)) && (!c || !strchr("-._~!$'()*+,:@", c));
+		sh.digits += (c & DIGIT) != 0;
+		sh.hex += (c & HEX) != 0;
+		sh.upper += (c & UPPER) != 0;
+		sh.lower += (c & LOWER) != 0;
+		sh.number_like += (c & NUMBER_LIKE) != 0;
 	}
 	return sh;
 }
