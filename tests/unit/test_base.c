@@ -15,6 +15,7 @@
 #include "user/base/dynbuf.h"
 #include "user/base/log.h"
 #include "user/base/mem.h"
+#include "user/base/pool.h"
 #include "user/base/siphash.h"
 #include "user/model/conn.h"
 #include "user/model/span.h"
@@ -218,6 +219,37 @@ static void test_stats(void **state)
 	assert_int_equal(stats__dropped(&st, ST_MATCH), 3);
 }
 
+static void test_pool(void **state)
+{
+	struct pool p = POOL_INIT(40, 2);
+	char *blocks[3];
+
+	mem__fail_after(-1);
+	for (int i = 0; i < 3; i++) {
+		blocks[i] = pool__get(&p);
+		assert_non_null(blocks[i]);
+		memset(blocks[i], i, 40);
+	}
+	assert_int_equal(mem__count(), 3);
+	for (int i = 0; i < 3; i++)
+		pool__put(&p, blocks[i]); /* the third is one too many */
+	pool__put(&p, NULL);
+	assert_int_equal(p.n, 2);
+	mem__fail_after(0);
+	assert_null(pool__get(&p)); /* a kept block fails where an allocation would */
+	assert_int_equal(errno, ENOMEM);
+	assert_ptr_equal(pool__get(&p), blocks[1]);
+	assert_ptr_equal(pool__get(&p), blocks[0]);
+	memset(blocks[0], 1, 40);
+	memset(blocks[1], 1, 40);
+	assert_int_equal(p.n, 0);
+	pool__put(&p, blocks[0]);
+	pool__put(&p, blocks[1]);
+	pool__free(&p);
+	assert_int_equal(p.n, 0);
+	assert_null(p.first);
+}
+
 static void test_span_is_one_allocation(void **state)
 {
 	struct span *s;
@@ -376,6 +408,7 @@ int main(void)
 		cmocka_unit_test(test_log),
 		cmocka_unit_test(test_conn_addr),
 		cmocka_unit_test(test_stats),
+		cmocka_unit_test(test_pool),
 		cmocka_unit_test(test_span_is_one_allocation),
 		cmocka_unit_test(test_span_limits),
 		cmocka_unit_test(test_span_without_memory),

@@ -11,7 +11,7 @@
 static __thread long fail_after = -1;
 static __thread long count;
 
-static bool should_fail(void)
+bool mem__fails(void)
 {
 	count++;
 	if (__builtin_expect(fail_after < 0, 1))
@@ -27,21 +27,21 @@ static bool should_fail(void)
 
 void *mem__alloc(size_t size)
 {
-	if (should_fail())
+	if (mem__fails())
 		return NULL;
 	return malloc(size ? size : 1);
 }
 
 void *mem__zalloc(size_t size)
 {
-	if (should_fail())
+	if (mem__fails())
 		return NULL;
 	return calloc(1, size ? size : 1);
 }
 
 void *mem__realloc(void *p, size_t size)
 {
-	if (should_fail())
+	if (mem__fails())
 		return NULL;
 	return realloc(p, size ? size : 1);
 }

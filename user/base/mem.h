@@ -3,6 +3,7 @@
 #ifndef WS_BASE_MEM_H
 #define WS_BASE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 void *mem__alloc(size_t size);		   /* NULL with ENOMEM; not cleared */
@@ -10,6 +11,9 @@ void *mem__zalloc(size_t size);
 void *mem__realloc(void *p, size_t size);
 void mem__free(void *p);		   /* NULL ok */
 char *mem__strdup(const char *s);
+
+/* For memory that is given out again without going through the above: counts it, and says whether it has to fail. */
+bool mem__fails(void); /* with ENOMEM */
 
 /* Tests only: let n allocations of this thread succeed and fail the next; -1 switches it off. */
 void mem__fail_after(long n);

@@ -4,6 +4,7 @@
 #define WS_MATCH_EXCHANGE_H
 
 #include "user/base/hash.h"
+#include "user/base/pool.h"
 #include "user/match/match.h"
 
 struct thread;
@@ -64,9 +65,8 @@ struct exchange {
 	uint64_t exit_until; /* provisional: its thread has to be gone by then; 0: the parent is still open */
 
 	/* join */
-	UT_hash_handle hj;
+	struct exchange *join_next, **join_at; /* its bucket's list; join_at NULL: not in it */
 	struct join_key key;
-	bool in_joins;
 	uint64_t join_until; /* 0: nothing to wait for */
 
 	/* identity */
@@ -100,7 +100,6 @@ struct thread {
 	UT_hash_handle hh;
 	uint32_t tid;
 	uint32_t n_live; /* server exchanges read by this thread and still open */
-	uint32_t n_seen;
 };
 
 struct client_end {
@@ -113,6 +112,13 @@ struct client_end {
 	uint32_t n;
 };
 
+/* Exchanges that wait for their other half, by join_key: seldom more than requests are open. */
+#define JOIN_BUCKETS 1024u
+
+struct join_table {
+	struct exchange *buckets[JOIN_BUCKETS];
+};
+
 struct match {
 	struct match_opts opts;
 	int64_t wall_offset;
@@ -120,13 +126,14 @@ struct match {
 	struct proc *procs;
 	struct thread *threads;
 	struct client_end *ends;
-	struct exchange *clients, *servers; /* waiting for their other half, by join_key */
+	struct join_table clients, servers;
 	struct exchange *waiting, **waiting_tail;
 	struct exchange *provisional; /* by child_next, each counted */
 	uint32_t held;
+	struct pool pool; /* exchanges */
 };
 
-/* exchange.c */
+/* match.c */
 struct exchange *exchange__new(struct match *m, struct match_conn *c, bool server, uint64_t now);
 struct exchange *exchange__get(struct exchange *x);
 void exchange__put(struct exchange *x); /* NULL ok */
@@ -134,6 +141,7 @@ void exchange__put(struct exchange *x); /* NULL ok */
 /* proc.c */
 struct proc *proc__find(struct match *m, uint32_t tgid, bool create);
 struct thread *thread__find(struct match *m, uint32_t tid, bool create);
+void thread__exit(struct match *m, uint32_t tid);
 void live__add(struct exchange *x);
 void live__remove(struct exchange *x);
 void procs__free(struct match *m);
@@ -150,7 +158,7 @@ void parent__refuse(struct exchange *x, const char *why);
 /* join.c */
 void ends__add(struct match *m, const struct stream_conn *c, int n);
 void join__offer(struct match *m, struct exchange *x, const struct stream_conn *c);
-void join__withdraw(struct match *m, struct exchange *x);
+void join__withdraw(struct exchange *x);
 
 /* identity.c */
 uint64_t identity__span(const struct match *m, uint64_t sock, uint32_t dir, uint64_t pos);

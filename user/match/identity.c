@@ -5,6 +5,8 @@
  */
 #include "user/match/exchange.h"
 
+#include <endian.h>
+
 #define MAX_DEPTH 256
 
 uint64_t identity__span(const struct match *m, uint64_t sock, uint32_t dir, uint64_t pos)
@@ -16,8 +18,8 @@ uint64_t identity__span(const struct match *m, uint64_t sock, uint32_t dir, uint
 
 static void put_u64(uint8_t *to, uint64_t v)
 {
-	for (int i = 7; i >= 0; i--, v >>= 8)
-		to[i] = (uint8_t)v;
+	v = htobe64(v);
+	memcpy(to, &v, sizeof(v));
 }
 
 static void take_trace(struct exchange *x, const uint8_t *trace_id, uint8_t flags)
@@ -75,7 +77,7 @@ bool identity__settle(struct match *m, struct exchange *x, uint64_t now, int dep
 	}
 	if (x->parent && !identity__settle(m, x->parent, now, depth + 1))
 		return false;
-	join__withdraw(m, x);
+	join__withdraw(x);
 	if (x->parent)
 		settle_child(x);
 	else if (x->has_ctx && !(m->opts.evidence_off & 1u << EVIDENCE_HEADER))

@@ -79,10 +79,26 @@ static bool make_key(struct join_key *k, const struct exchange *x, const struct 
 	return true;
 }
 
-static void table_add(struct exchange **table, struct exchange *x)
+/* Keyed: addresses and sequence numbers are chosen by whoever connects. */
+static struct exchange **bucket(struct match *m, struct join_table *t, const struct join_key *k)
 {
-	HASH_ADD(hj, *table, key, sizeof(x->key), x);
-	x->in_joins = x->hj.tbl != NULL;
+	return &t->buckets[hash__bytes(m->opts.key.k0, k, sizeof(*k)) % JOIN_BUCKETS];
+}
+
+static struct exchange *bucket_find(struct exchange *first, const struct join_key *k)
+{
+	while (first && memcmp(&first->key, k, sizeof(*k)) != 0)
+		first = first->join_next;
+	return first;
+}
+
+static void bucket_add(struct exchange **bucket, struct exchange *x)
+{
+	x->join_next = *bucket;
+	if (*bucket)
+		(*bucket)->join_at = &x->join_next;
+	*bucket = x;
+	x->join_at = bucket;
 }
 
 static void link_pair(struct exchange *client, struct exchange *server)
@@ -105,36 +121,33 @@ static void link_pair(struct exchange *client, struct exchange *server)
 
 void join__offer(struct match *m, struct exchange *x, const struct stream_conn *c)
 {
-	struct exchange **mine = x->server ? &m->servers : &m->clients;
-	struct exchange **theirs = x->server ? &m->clients : &m->servers;
-	struct exchange *other, *twin;
+	struct exchange **mine, *other;
 
 	if (!make_key(&x->key, x, c))
 		return;
-	HASH_FIND(hj, *mine, &x->key, sizeof(x->key), twin);
-	if (twin)
+	mine = bucket(m, x->server ? &m->servers : &m->clients, &x->key);
+	if (bucket_find(*mine, &x->key))
 		return; /* two with one key: whatever that is, it proves nothing */
-	HASH_FIND(hj, *theirs, &x->key, sizeof(x->key), other);
+	other = bucket_find(*bucket(m, x->server ? &m->clients : &m->servers, &x->key), &x->key);
 	if (other) {
-		join__withdraw(m, other);
+		join__withdraw(other);
 		if (x->server)
 			link_pair(other, x);
 		else
 			link_pair(x, other);
 		return;
 	}
-	table_add(mine, x);
-	if (x->server && x->in_joins && (c->info.family == AF_UNIX || local_client(m, c)))
+	bucket_add(mine, x);
+	if (x->server && (c->info.family == AF_UNIX || local_client(m, c)))
 		x->join_until = x->start + JOIN_WAIT_NS;
 }
 
-void join__withdraw(struct match *m, struct exchange *x)
+void join__withdraw(struct exchange *x)
 {
-	if (!x->in_joins)
+	if (!x->join_at)
 		return;
-	if (x->server)
-		HASH_DELETE(hj, m->servers, x);
-	else
-		HASH_DELETE(hj, m->clients, x);
-	x->in_joins = false;
+	*x->join_at = x->join_next;
+	if (x->join_next)
+		x->join_next->join_at = x->join_at;
+	x->join_at = NULL;
 }

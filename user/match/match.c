@@ -2,6 +2,7 @@
 #include "user/match/match.h"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -9,6 +10,9 @@
 #include "user/match/exchange.h"
 #include "user/model/error_type.h"
 #include "user/model/stats.h"
+
+/* Exchanges kept for later requests: as many as a busy server has open, 100 KiB at the most. */
+#define EXCHANGES_KEPT 256u
 
 static const char *const evidence_names[] = {
 	[EVIDENCE_NONE] = "none",
@@ -46,13 +50,13 @@ int match__evidence_mask(const char *list, uint32_t *ret_mask)
 
 struct exchange *exchange__new(struct match *m, struct match_conn *c, bool server, uint64_t now)
 {
-	struct exchange *x = mem__zalloc(sizeof(*x));
+	struct exchange *x = pool__get(&m->pool);
 
 	if (!x)
 		return NULL;
-	x->span = span__new();
+	*x = (struct exchange){ .span = span__new() };
 	if (!x->span) {
-		mem__free(x);
+		pool__put(&m->pool, x);
 		return NULL;
 	}
 	x->refs = 1;
@@ -78,9 +82,9 @@ void exchange__put(struct exchange *x)
 	while (x && --x->refs == 0) {
 		struct exchange *parent = x->parent;
 
-		join__withdraw(x->m, x);
+		join__withdraw(x);
 		span__free(x->span);
-		mem__free(x);
+		pool__put(&x->m->pool, x);
 		x = parent;
 	}
 }
@@ -247,8 +251,8 @@ static void take_identity(struct match *m, struct exchange *x, const struct stre
 {
 	uint64_t id = identity__span(m, c->info.id, x->server ? WS_RX : WS_TX, x->pos);
 
-	for (int i = 7; i >= 0; i--, id >>= 8)
-		x->span_id[i] = (uint8_t)id;
+	id = htobe64(id);
+	memcpy(x->span_id, &id, sizeof(id));
 }
 
 static void on_request(struct match *m, struct stream_conn *c, const struct msg *msg, const struct transfer *t)
@@ -476,6 +480,7 @@ void match__proc(void *ctx, const struct ws_ev_proc *ev)
 
 	if (ev->what == WS_PROC_THREAD_EXIT) {
 		parent__on_thread_exit(m, ev->tid);
+		thread__exit(m, ev->tid);
 		return;
 	}
 	if (ev->what != WS_PROC_EXIT)
@@ -531,6 +536,7 @@ struct match *match__new(const struct match_opts *o)
 	if (!m->opts.max_requests)
 		m->opts.max_requests = 65536;
 	m->waiting_tail = &m->waiting;
+	m->pool = POOL_INIT(sizeof(struct exchange), EXCHANGES_KEPT);
 	return m;
 }
 
@@ -540,5 +546,6 @@ void match__free(struct match *m)
 		return;
 	match__flush(m, m->now);
 	procs__free(m);
+	pool__free(&m->pool);
 	mem__free(m);
 }

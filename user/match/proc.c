@@ -2,6 +2,8 @@
 /* Processes and threads, as far as causality needs them: which requests live where. */
 #include "user/match/exchange.h"
 
+#define THREADS_KEPT 64u /* those without a request open among them */
+
 struct proc *proc__find(struct match *m, uint32_t tgid, bool create)
 {
 	struct proc *p;
@@ -38,6 +40,21 @@ struct thread *thread__find(struct match *m, uint32_t tid, bool create)
 		return NULL;
 	}
 	return t;
+}
+
+static void thread_free(struct match *m, struct thread *t)
+{
+	HASH_DEL(m->threads, t);
+	mem__free(t);
+}
+
+/* One that still has requests goes when they end. */
+void thread__exit(struct match *m, uint32_t tid)
+{
+	struct thread *t = thread__find(m, tid, false);
+
+	if (t && !t->n_live)
+		thread_free(m, t);
 }
 
 void live__add(struct exchange *x)
@@ -78,12 +95,10 @@ void live__remove(struct exchange *x)
 		p->last_end = x->m->now;
 		x->proc = NULL;
 	}
-	if (t && --t->n_live == 0) {
-		/* Thread-per-request servers make a thread per connection: nothing is kept of idle ones. */
-		HASH_DEL(x->m->threads, t);
-		mem__free(t);
-	}
 	x->thread = NULL;
+	/* A worker's next request finds it here; of servers that make a thread per connection not all are kept. */
+	if (t && --t->n_live == 0 && HASH_COUNT(x->m->threads) > THREADS_KEPT)
+		thread_free(x->m, t);
 }
 
 void procs__free(struct match *m)
