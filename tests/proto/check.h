@@ -62,6 +62,8 @@ static inline void proto_check__msg(struct proto_check *c, const struct msg *m)
 		if (m->attrs[i].type == ATTR_STR && m->attrs[i].s.len)
 			CHECK(memchr(m->attrs[i].s.p, 0, m->attrs[i].s.len) != (void *)c);
 		CHECK(m->attrs[i].key && m->attrs[i].key[0]);
+		for (size_t k = 0; k < i; k++)
+			CHECK(strcmp(m->attrs[i].key, m->attrs[k].key) != 0);
 	}
 	*seen |= bit;
 }

@@ -221,7 +221,7 @@ static void test_stats(void **state)
 
 static void test_pool(void **state)
 {
-	struct pool p = POOL_INIT(40, 2);
+	struct pool p = POOL_INIT(40, 2), q = POOL_INIT(40, 3);
 	char *blocks[3];
 
 	mem__fail_after(-1);
@@ -245,6 +245,19 @@ static void test_pool(void **state)
 	assert_int_equal(p.n, 0);
 	pool__put(&p, blocks[0]);
 	pool__put(&p, blocks[1]);
+	pool__move(&q, &p);
+	assert_int_equal(q.n, 2);
+	assert_int_equal(p.n, 0);
+	pool__put(&p, mem__alloc(40));
+	pool__move(&q, &p); /* in front of what is there */
+	assert_int_equal(q.n, 3);
+	pool__put(&p, mem__alloc(40));
+	pool__move(&q, &p);
+	assert_int_equal(p.n, 1); /* one too many */
+	for (int i = 0; i < 3; i++)
+		mem__free(pool__get(&q));
+	assert_int_equal(q.n, 0);
+	pool__move(&q, &q);
 	pool__free(&p);
 	assert_int_equal(p.n, 0);
 	assert_null(p.first);
@@ -253,23 +266,23 @@ static void test_pool(void **state)
 static void test_span_is_one_allocation(void **state)
 {
 	struct span *s;
-	char key[20][40];
+	char key[18][40];
 
 	mem__fail_after(-1);
 	s = span__new();
 	assert_non_null(s);
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 18; i++) {
 		snprintf(key[i], sizeof(key[i]), "http.request.header.x%d", i);
 		assert_int_equal(span__add_str(s, key[i], STR("a value of the usual length")), 0);
 	}
 	assert_int_equal(mem__count(), 1);
-	assert_int_equal(s->bytes, 2048);
-	assert_int_equal(s->n_attrs, 20);
+	assert_int_equal(s->bytes, 1536);
+	assert_int_equal(s->n_attrs, 18);
 	assert_true(str__eq(span__find(s, key[7])->s, STR("a value of the usual length")));
 	assert_null(span__find(s, "none"));
 	/* The last value of a key wins. */
 	assert_int_equal(span__add_int(s, key[7], 5), 0);
-	assert_int_equal(s->n_attrs, 20);
+	assert_int_equal(s->n_attrs, 18);
 	assert_int_equal(span__find(s, key[7])->i, 5);
 	span__free(s);
 	span__free(NULL);
@@ -287,7 +300,7 @@ static void test_span_limits(void **state)
 	assert_int_equal(s->n_attrs, 128);
 	assert_int_equal(s->dropped_attrs, 172);
 	assert_int_equal(span__find(s, "k127")->i, 127);
-	assert_true(s->bytes > 2048 + 128 * sizeof(struct attr));
+	assert_true(s->bytes > 1536 + 128 * sizeof(struct attr));
 	span__free(s);
 
 	span__set_limits(1, 3);
@@ -298,6 +311,77 @@ static void test_span_limits(void **state)
 	assert_true(str__eq(span__find(s, "a")->s, STR("abc")));
 	span__add_int(s, "b", 1);
 	assert_int_equal(s->dropped_attrs, 1);
+	span__free(s);
+	span__set_limits(128, 0);
+}
+
+/* Whether in one piece or one by one, a list ends up the same. */
+static void test_span_add_list(void **state)
+{
+	static char long_value[4000];
+	struct attr list[] = { attr__str("a", STR("1")), attr__int("b", 2), attr__str("http.route", STR_NULL),
+			       attr__bool("c", true), attr__str("d", (struct str){ long_value, sizeof(long_value) }),
+			       { .key = "not.counted", .type = ATTR_INT, .i = 7 } };
+	size_t n = sizeof(list) / sizeof(list[0]);
+	struct span *s;
+
+	memset(long_value, 'v', sizeof(long_value));
+	for (int with = 0; with < 2; with++) {
+		s = span__new();
+		if (with) /* not the first any more: one by one */
+			span__add_int(s, "b", 1);
+		span__add_list(s, list, n);
+		assert_int_equal(s->n_attrs, n);
+		assert_int_equal(s->dropped_attrs, 0);
+		assert_true(s->bytes > 1536 + sizeof(long_value));
+		for (size_t i = 0; i < n; i++) {
+			const struct attr *a = span__find(s, list[i].key);
+
+			assert_non_null(a);
+			assert_int_equal(a->key_len, strlen(list[i].key));
+			assert_int_equal(a->type, list[i].type);
+			if (a->type == ATTR_STR) {
+				assert_true(str__eq(a->s, list[i].s));
+				assert_ptr_not_equal(a->s.p, list[i].s.p);
+				assert_int_equal(a->s.p[a->s.len], '\0');
+			}
+		}
+		span__add_int(s, "http.route", 3); /* found although it came in a list */
+		assert_int_equal(s->n_attrs, n);
+		assert_int_equal(span__find(s, "http.route")->i, 3);
+		span__free(s);
+	}
+	s = span__new();
+	mem__fail_after(0);
+	span__add_list(s, list, n); /* the piece for all fails, then one by one it goes */
+	mem__fail_after(-1);
+	assert_int_equal(s->n_attrs, n);
+	assert_int_equal(s->dropped_attrs, 0);
+	span__free(s);
+}
+
+static void test_span_add_list_limits(void **state)
+{
+	static char keys[40][16];
+	struct attr many[40], text = attr__str("d", STR("vvv"));
+	struct span *s;
+
+	for (int i = 0; i < 40; i++) {
+		snprintf(keys[i], sizeof(keys[i]), "k%d", i);
+		many[i] = attr__int(keys[i], i);
+	}
+	span__set_limits(30, 0);
+	s = span__new();
+	span__add_list(s, many, 40); /* more than fit in the block, and more than are allowed */
+	assert_int_equal(s->n_attrs, 30);
+	assert_int_equal(s->dropped_attrs, 10);
+	span__free(s);
+	span__set_limits(128, 2);
+	many[5] = text;
+	s = span__new();
+	span__add_list(s, many, 10);
+	assert_int_equal(s->n_attrs, 10);
+	assert_int_equal(span__find(s, "d")->s.len, 2);
 	span__free(s);
 	span__set_limits(128, 0);
 }
@@ -411,6 +495,8 @@ int main(void)
 		cmocka_unit_test(test_pool),
 		cmocka_unit_test(test_span_is_one_allocation),
 		cmocka_unit_test(test_span_limits),
+		cmocka_unit_test(test_span_add_list),
+		cmocka_unit_test(test_span_add_list_limits),
 		cmocka_unit_test(test_span_without_memory),
 		cmocka_unit_test(test_resource),
 		cmocka_unit_test(test_resource_without_memory),

@@ -36,7 +36,7 @@ void arena__lend(struct arena *a, void *mem, size_t size)
 	a->end = (char *)end;
 }
 
-static void *alloc_chunk(struct arena *a, size_t size)
+static void *new_chunk(struct arena *a, size_t size)
 {
 	size_t room = a->head ? a->head->size * 2 : CHUNK_MIN - sizeof(struct arena_chunk);
 	struct arena_chunk *c;
@@ -67,7 +67,7 @@ static void *alloc_chunk(struct arena *a, size_t size)
 	return c->data;
 }
 
-void *arena__alloc(struct arena *a, size_t size)
+void *arena__alloc_chunk(struct arena *a, size_t size)
 {
 	void *p;
 
@@ -75,28 +75,12 @@ void *arena__alloc(struct arena *a, size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	size = (size + 7) & ~(size_t)7;
-	if (size == 0)
-		size = 8;
-	/* The end of lent memory may be odd, so compare what is left, not pointers. */
-	if (a->cur && size <= (size_t)(a->end - a->cur)) {
-		p = a->cur;
-		a->cur += size;
-		return p;
-	}
-	return alloc_chunk(a, size);
-}
-
-struct str arena__dup(struct arena *a, struct str s)
-{
-	char *p = arena__alloc(a, s.len + 1);
-
-	if (!p)
-		return STR_NULL;
-	if (s.len)
-		memcpy(p, s.p, s.len);
-	p[s.len] = 0;
-	return (struct str){ p, s.len };
+	size = size ? (size + 7) & ~(size_t)7 : 8;
+	if (size > (size_t)(a->end - a->cur))
+		return new_chunk(a, size);
+	p = a->cur;
+	a->cur += size;
+	return p;
 }
 
 void arena__free(struct arena *a)

@@ -40,9 +40,24 @@ void pool__put(struct pool *p, void *block)
 		return;
 	}
 	b->next = p->first;
+	if (!p->first)
+		p->last = b;
 	p->first = b;
 	p->n++;
 	ASAN_POISON_MEMORY_REGION(b->rest, p->size - sizeof(*b));
+}
+
+void pool__move(struct pool *to, struct pool *from)
+{
+	if (!from->first || from->n > to->max - to->n)
+		return;
+	from->last->next = to->first;
+	if (!to->first)
+		to->last = from->last;
+	to->first = from->first;
+	to->n += from->n;
+	from->first = NULL;
+	from->n = 0;
 }
 
 void pool__free(struct pool *p)

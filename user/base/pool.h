@@ -16,13 +16,15 @@ struct pool_block;
 struct pool {
 	size_t size; /* >= that of a pointer */
 	uint32_t max, n;
-	struct pool_block *first;
+	struct pool_block *first, *last; /* `last` only where there is a first */
 };
 
-#define POOL_INIT(block_size, max_kept) ((struct pool){ .size = (block_size), .max = (max_kept) })
+#define POOL_INIT(block_size, max_kept) { .size = (block_size), .max = (max_kept) }
 
 void *pool__get(struct pool *p); /* NULL with ENOMEM; not cleared */
 void pool__put(struct pool *p, void *block); /* NULL ok */
+/* All blocks of `from`, in a few instructions; if they are too many, none. */
+void pool__move(struct pool *to, struct pool *from);
 void pool__free(struct pool *p); /* what is kept; usable again after */
 
 #endif

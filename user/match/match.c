@@ -214,8 +214,7 @@ static void finish(struct match *m, struct exchange *x, uint64_t ts, bool aborte
 
 static void add_attrs(struct exchange *x, const struct msg *msg)
 {
-	for (size_t i = 0; i < msg->n_attrs; i++)
-		span__add(x->span, &msg->attrs[i]);
+	span__add_list(x->span, msg->attrs, msg->n_attrs);
 }
 
 static void take_context(struct exchange *x, const struct trace_context *ctx)
@@ -536,7 +535,7 @@ struct match *match__new(const struct match_opts *o)
 	if (!m->opts.max_requests)
 		m->opts.max_requests = 65536;
 	m->waiting_tail = &m->waiting;
-	m->pool = POOL_INIT(sizeof(struct exchange), EXCHANGES_KEPT);
+	m->pool = (struct pool)POOL_INIT(sizeof(struct exchange), EXCHANGES_KEPT);
 	return m;
 }
 

@@ -10,7 +10,8 @@
 enum attr_type { ATTR_STR, ATTR_INT, ATTR_BOOL, ATTR_DOUBLE };
 
 struct attr {
-	const char *key; /* a string literal, or owned like the value */
+	const char *key;  /* UTF-8: a string literal, or owned like the value */
+	uint32_t key_len; /* 0: not counted yet; spans and resources count it */
 	enum attr_type type;
 	union {
 		struct str s; /* UTF-8; exporters replace what is not */
@@ -20,19 +21,25 @@ struct attr {
 	};
 };
 
+static inline struct str attr__key(const struct attr *a)
+{
+	return (struct str){ a->key, a->key_len ? a->key_len : strlen(a->key) };
+}
+
+/* Inline, so that the length of a literal is a constant. */
 static inline struct attr attr__str(const char *key, struct str v)
 {
-	return (struct attr){ .key = key, .type = ATTR_STR, .s = v };
+	return (struct attr){ .key = key, .key_len = (uint32_t)strlen(key), .type = ATTR_STR, .s = v };
 }
 
 static inline struct attr attr__int(const char *key, int64_t v)
 {
-	return (struct attr){ .key = key, .type = ATTR_INT, .i = v };
+	return (struct attr){ .key = key, .key_len = (uint32_t)strlen(key), .type = ATTR_INT, .i = v };
 }
 
 static inline struct attr attr__bool(const char *key, bool v)
 {
-	return (struct attr){ .key = key, .type = ATTR_BOOL, .b = v };
+	return (struct attr){ .key = key, .key_len = (uint32_t)strlen(key), .type = ATTR_BOOL, .b = v };
 }
 
 #endif

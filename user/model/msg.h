@@ -46,7 +46,7 @@ struct msg {
 	struct str status;	/* short text for the terminal: "200" */
 	const char *error_type; /* error.type, NULL without an error; static or borrowed */
 
-	/* REQUEST, RESPONSE, RESPONSE_END */
+	/* REQUEST, RESPONSE, RESPONSE_END; no key comes twice in one message */
 	const struct attr *attrs;
 	size_t n_attrs;
 };

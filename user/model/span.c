@@ -2,16 +2,22 @@
 /*
  * A span is normally one allocation: struct span, its first attributes and the first piece of its
  * arena share a block. A larger one costs an arena chunk more.
+ *
+ * Blocks are made by the pipeline thread and freed by the exporter's, batch by batch: they go back through a pool that
+ * both share, because malloc() would have them lock each other out of its arena for each span.
  */
 #include "user/model/span.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #include "user/base/mem.h"
+#include "user/base/pool.h"
 #include "user/base/siphash.h"
 
-#define BLOCK_SIZE 2048u
-#define FIRST_ATTRS 22u /* an HTTP server span with all its attributes has under 20 */
+#define BLOCK_SIZE 1536u
+#define FIRST_ATTRS 18u /* what an HTTP server span has by default */
+#define BLOCKS_KEPT 1024u /* a batch that fills and one that is sent */
 
 struct block {
 	struct span span;
@@ -19,6 +25,9 @@ struct block {
 	char tail[];
 };
 _Static_assert(sizeof(struct block) + 512 < BLOCK_SIZE, "no room for strings in the block");
+
+static pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER; /* of the exporter's thread once a batch */
+static struct pool blocks = POOL_INIT(BLOCK_SIZE, BLOCKS_KEPT);
 
 /* Written once before the pipeline starts. */
 static uint32_t limit_count = 128;
@@ -32,8 +41,11 @@ void span__set_limits(uint32_t count, uint32_t value_length)
 
 struct span *span__new(void)
 {
-	struct block *b = mem__alloc(BLOCK_SIZE);
+	struct block *b;
 
+	pthread_mutex_lock(&blocks_lock);
+	b = pool__get(&blocks);
+	pthread_mutex_unlock(&blocks_lock);
 	if (!b)
 		return NULL;
 	b->span = (struct span){ .kind = SPAN_INTERNAL, .attrs = b->attrs, .cap_attrs = FIRST_ATTRS,
@@ -47,19 +59,25 @@ void span__free(struct span *s)
 {
 	if (!s)
 		return;
-	resource__put(s->res);
-	arena__free(&s->mem);
-	mem__free(s);
+	s->next = NULL;
+	span__free_list(s);
 }
 
 void span__free_list(struct span *s)
 {
+	struct pool gone = POOL_INIT(BLOCK_SIZE, BLOCKS_KEPT);
 	struct span *next;
 
 	for (; s; s = next) {
 		next = s->next;
-		span__free(s);
+		resource__put(s->res);
+		arena__free(&s->mem);
+		pool__put(&gone, s);
 	}
+	pthread_mutex_lock(&blocks_lock);
+	pool__move(&blocks, &gone);
+	pthread_mutex_unlock(&blocks_lock);
+	pool__free(&gone);
 }
 
 /* An attribute array with twice the room, in the arena; the old one stays there until the arena goes. */
@@ -90,10 +108,10 @@ static struct str cut_value(struct str v, uint32_t limit)
 	return v;
 }
 
-static int find_attr(const struct attr *attrs, size_t n, const char *key)
+static int find_attr(const struct attr *attrs, size_t n, struct str key)
 {
 	for (size_t i = 0; i < n; i++) {
-		if (attrs[i].key == key || strcmp(attrs[i].key, key) == 0)
+		if (str__eq((struct str){ attrs[i].key, attrs[i].key_len }, key))
 			return (int)i;
 	}
 	return -1;
@@ -111,24 +129,25 @@ struct str span__dup(struct span *s, struct str v)
  * One of 64 bits for a key. Most keys are new to their span: the filter says so without comparing 15 strings, which
  * was nearly half of the cost of a span.
  */
-static uint64_t key_bit(const char *key)
+static uint64_t key_bit(struct str key)
 {
-	size_t len = strlen(key);
 	uint64_t end = 0;
 
 	/* Names differ at their end; a byte-wise hash would cost as much as it saves. */
-	if (len >= 8)
-		memcpy(&end, key + len - 8, 8);
-	return 1ull << (((end ^ len) * 0x9E3779B97F4A7C15ull) >> 58);
+	if (key.len >= 8)
+		memcpy(&end, key.p + key.len - 8, 8);
+	return 1ull << (((end ^ key.len) * 0x9E3779B97F4A7C15ull) >> 58);
 }
 
 /* Keys are unique in OTLP: the last value wins, as in SetAttribute. */
 int span__add(struct span *s, const struct attr *a)
 {
-	uint64_t bit = key_bit(a->key);
-	int at = s->key_bits & bit ? find_attr(s->attrs, s->n_attrs, a->key) : -1;
+	struct str key = attr__key(a);
+	uint64_t bit = key_bit(key);
+	int at = s->key_bits & bit ? find_attr(s->attrs, s->n_attrs, key) : -1;
 	struct attr copy = *a;
 
+	copy.key_len = (uint32_t)key.len;
 	if (at < 0 && s->n_attrs >= limit_count) {
 		s->dropped_attrs++;
 		return 0;
@@ -160,23 +179,50 @@ no_memory:
 	return -ENOMEM;
 }
 
-int span__add_str(struct span *s, const char *key, struct str v)
+/* All values in one piece. False: something is to be dropped, cut, or does not fit, and nothing was done. */
+static bool add_first(struct span *s, const struct attr *attrs, size_t n)
 {
-	struct attr a = attr__str(key, v);
+	size_t size = 0;
+	char *to;
 
-	return span__add(s, &a);
+	if (s->n_attrs || n > s->cap_attrs || n > limit_count || limit_value)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		size += attrs[i].type == ATTR_STR ? attrs[i].s.len + 1 : 0;
+	to = arena__alloc(&s->mem, size);
+	if (!to)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		struct attr *a = &s->attrs[i];
+		struct str key = attr__key(&attrs[i]);
+
+		*a = attrs[i];
+		a->key_len = (uint32_t)key.len;
+		s->key_bits |= key_bit(key);
+		if (a->type != ATTR_STR)
+			continue;
+		if (a->s.len)
+			memcpy(to, a->s.p, a->s.len);
+		to[a->s.len] = '\0';
+		a->s.p = to;
+		to += a->s.len + 1;
+	}
+	s->n_attrs = (uint32_t)n;
+	s->bytes = BLOCK_SIZE + s->mem.bytes;
+	return true;
 }
 
-int span__add_int(struct span *s, const char *key, int64_t v)
+void span__add_list(struct span *s, const struct attr *attrs, size_t n)
 {
-	struct attr a = attr__int(key, v);
-
-	return span__add(s, &a);
+	if (n > 1 && add_first(s, attrs, n))
+		return;
+	for (size_t i = 0; i < n; i++)
+		span__add(s, &attrs[i]);
 }
 
 const struct attr *span__find(const struct span *s, const char *key)
 {
-	int at = find_attr(s->attrs, s->n_attrs, key);
+	int at = find_attr(s->attrs, s->n_attrs, str__of(key));
 
 	return at < 0 ? NULL : &s->attrs[at];
 }
@@ -203,7 +249,8 @@ static bool array_full(size_t n)
 
 int resource__add(struct resource *r, const struct attr *a)
 {
-	int at = find_attr(r->attrs, r->n_attrs, a->key);
+	struct str key = attr__key(a);
+	int at = find_attr(r->attrs, r->n_attrs, key);
 	struct attr copy = *a;
 
 	if (a->type == ATTR_STR) {
@@ -213,10 +260,12 @@ int resource__add(struct resource *r, const struct attr *a)
 	}
 	if (at >= 0) {
 		copy.key = r->attrs[at].key;
+		copy.key_len = r->attrs[at].key_len;
 		r->attrs[at] = copy;
 	} else {
 		/* Nobody can tell a literal by its address, and resources are few: always copied. */
-		copy.key = arena__dup(&r->mem, str__of(a->key)).p;
+		copy.key = arena__dup(&r->mem, key).p;
+		copy.key_len = (uint32_t)key.len;
 		if (!copy.key)
 			return -ENOMEM;
 		if (array_full(r->n_attrs)) {
@@ -229,7 +278,7 @@ int resource__add(struct resource *r, const struct attr *a)
 		}
 		r->attrs[r->n_attrs++] = copy;
 	}
-	if (a->type == ATTR_STR && strcmp(a->key, "service.name") == 0)
+	if (a->type == ATTR_STR && str__eq(key, STR("service.name")))
 		r->service_name = copy.s;
 	return 0;
 }
@@ -243,7 +292,7 @@ void resource__seal(struct resource *r)
 	/* A sum, because the order of attributes means nothing. */
 	for (size_t i = 0; i < r->n_attrs; i++) {
 		const struct attr *a = &r->attrs[i];
-		uint64_t key = siphash__bytes(&kkey, a->key, strlen(a->key));
+		uint64_t key = siphash__bytes(&kkey, a->key, a->key_len);
 		uint64_t val = 0;
 
 		switch (a->type) {

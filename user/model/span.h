@@ -68,11 +68,25 @@ void span__free_list(struct span *s);
 
 /* Adds an attribute; the value's bytes are copied. Beyond the limits (attr__limits) it is counted as dropped. */
 int span__add(struct span *s, const struct attr *a);
-int span__add_str(struct span *s, const char *key, struct str v);
-int span__add_int(struct span *s, const char *key, int64_t v);
+/* Several at once, whose keys differ. */
+void span__add_list(struct span *s, const struct attr *attrs, size_t n);
 const struct attr *span__find(const struct span *s, const char *key);
 /* A copy of `v` in the span's arena; empty on failure of memory. */
 struct str span__dup(struct span *s, struct str v);
+
+static inline int span__add_str(struct span *s, const char *key, struct str v)
+{
+	struct attr a = attr__str(key, v);
+
+	return span__add(s, &a);
+}
+
+static inline int span__add_int(struct span *s, const char *key, int64_t v)
+{
+	struct attr a = attr__int(key, v);
+
+	return span__add(s, &a);
+}
 
 /* OTEL_SPAN_ATTRIBUTE_{COUNT,VALUE_LENGTH}_LIMIT, set once at start. 0: no limit on length. */
 void span__set_limits(uint32_t count, uint32_t value_length);
