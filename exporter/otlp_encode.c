@@ -90,85 +90,93 @@ static inline size_t mark(const struct otlp_encoder *e)
 	return e->cap - e->at;
 }
 
-/* The raw_*() need room made by the caller. */
-static inline void raw_varint(struct otlp_encoder *e, uint64_t v)
+/*
+ * The back_*() write in front of p, where there has to be room, and return what they wrote. A pointer in a register:
+ * through `e` each byte would be followed by loading everything anew, since it might have changed that.
+ */
+static inline uint8_t *back_varint(uint8_t *p, uint64_t v)
 {
-	uint8_t *p;
+	uint8_t *start;
 	size_t n = 1;
 
 	if (v < 0x80) {
-		e->buf[--e->at] = (uint8_t)v;
-		return;
+		*--p = (uint8_t)v;
+		return p;
 	}
 	for (uint64_t rest = v >> 7; rest; rest >>= 7)
 		n++;
-	e->at -= n;
-	p = e->buf + e->at;
+	start = p -= n;
 	for (; n > 1; n--, v >>= 7)
 		*p++ = (uint8_t)v | 0x80;
 	*p = (uint8_t)v;
+	return start;
 }
 
-static inline void raw_tag(struct otlp_encoder *e, uint32_t field, uint32_t wire)
+static inline uint8_t *back_tag(uint8_t *p, uint32_t field, uint32_t wire)
 {
-	raw_varint(e, field << 3 | wire);
+	return back_varint(p, field << 3 | wire);
+}
+
+static inline uint8_t *back_varint_field(uint8_t *p, uint32_t field, uint64_t v)
+{
+	return back_tag(back_varint(p, v), field, WIRE_VARINT);
+}
+
+static inline uint8_t *back_fixed64(uint8_t *p, uint32_t field, uint64_t v)
+{
+	v = htole64(v);
+	p -= sizeof(v);
+	memcpy(p, &v, sizeof(v));
+	return back_tag(p, field, WIRE_I64);
+}
+
+static inline uint8_t *back_fixed32(uint8_t *p, uint32_t field, uint32_t v)
+{
+	v = htole32(v);
+	p -= sizeof(v);
+	memcpy(p, &v, sizeof(v));
+	return back_tag(p, field, WIRE_I32);
+}
+
+/* The length of what lies between p and `end`, which is the content of a field. */
+static inline uint8_t *back_length(uint8_t *p, uint32_t field, const uint8_t *end)
+{
+	return back_tag(back_varint(p, (uint64_t)(end - p)), field, WIRE_LEN);
+}
+
+static inline uint8_t *back_bytes(uint8_t *p, uint32_t field, const void *bytes, size_t n)
+{
+	uint8_t *end = p;
+
+	p -= n;
+	if (n)
+		memcpy(p, bytes, n);
+	return back_length(p, field, end);
 }
 
 static inline void put_varint(struct otlp_encoder *e, uint32_t field, uint64_t v)
 {
-	if (!have_room(e, 0))
-		return;
-	raw_varint(e, v);
-	raw_tag(e, field, WIRE_VARINT);
-}
-
-static inline void put_fixed64(struct otlp_encoder *e, uint32_t field, uint64_t v)
-{
-	if (!have_room(e, 0))
-		return;
-	v = htole64(v);
-	e->at -= sizeof(v);
-	memcpy(e->buf + e->at, &v, sizeof(v));
-	raw_tag(e, field, WIRE_I64);
-}
-
-static inline void put_fixed32(struct otlp_encoder *e, uint32_t field, uint32_t v)
-{
-	if (!have_room(e, 0))
-		return;
-	v = htole32(v);
-	e->at -= sizeof(v);
-	memcpy(e->buf + e->at, &v, sizeof(v));
-	raw_tag(e, field, WIRE_I32);
-}
-
-static inline void put_bytes(struct otlp_encoder *e, uint32_t field, const void *p, size_t n)
-{
-	if (!have_room(e, n))
-		return;
-	e->at -= n;
-	if (n)
-		memcpy(e->buf + e->at, p, n);
-	raw_varint(e, n);
-	raw_tag(e, field, WIRE_LEN);
+	if (have_room(e, 0))
+		e->at = (size_t)(back_varint_field(e->buf + e->at, field, v) - e->buf);
 }
 
 /* A proto3 string must be UTF-8: receivers refuse the whole request otherwise. */
 static void put_str(struct otlp_encoder *e, uint32_t field, struct str s)
 {
-	size_t n;
+	bool valid = utf8__valid(s);
+	size_t n = valid ? s.len : utf8__repaired_len(s);
+	uint8_t *p;
 
-	if (__builtin_expect(utf8__valid(s), 1)) {
-		put_bytes(e, field, s.p, s.len);
-		return;
-	}
-	n = utf8__repaired_len(s);
 	if (!have_room(e, n))
 		return;
-	e->at -= n;
-	utf8__repair(s, (char *)e->buf + e->at);
-	raw_varint(e, n);
-	raw_tag(e, field, WIRE_LEN);
+	p = e->buf + e->at;
+	if (valid) {
+		p = back_bytes(p, field, s.p, n);
+	} else {
+		utf8__repair(s, (char *)p - n);
+		p = back_length(p - n, field, p);
+	}
+	e->at = (size_t)(p - e->buf);
 }
 
 static inline void put_str_unless_empty(struct otlp_encoder *e, uint32_t field, struct str s)
@@ -180,37 +188,43 @@ static inline void put_str_unless_empty(struct otlp_encoder *e, uint32_t field, 
 /* Closes the message whose content was written since `from`. */
 static inline void put_message(struct otlp_encoder *e, uint32_t field, size_t from)
 {
-	if (!have_room(e, 0))
-		return;
-	raw_varint(e, mark(e) - from);
-	raw_tag(e, field, WIRE_LEN);
+	if (have_room(e, 0))
+		e->at = (size_t)(back_length(e->buf + e->at, field, e->buf + e->cap - from) - e->buf);
 }
 
 /* ---- OTLP; field numbers from the .proto files ------------------------------------------------------ */
 
-static void put_attr(struct otlp_encoder *e, uint32_t field, const struct attr *a)
+/* Keys are UTF-8 where they come from. */
+static inline void put_attr(struct otlp_encoder *e, uint32_t field, const struct attr *a)
 {
+	struct str key = attr__key(a);
 	size_t key_value = mark(e);
+	uint8_t *p, *end;
 	uint64_t bits;
 
+	if (a->type == ATTR_STR) /* which may have to be repaired, and become longer */
+		put_str(e, 1, a->s);
+	if (!have_room(e, key.len + 3 * FIELD_MAX))
+		return;
+	p = e->buf + e->at;
+	end = e->buf + e->cap - key_value;
 	switch (a->type) { /* AnyValue: a oneof, written also where the value is its type's default */
 	case ATTR_STR:
-		put_str(e, 1, a->s);
 		break;
 	case ATTR_BOOL:
-		put_varint(e, 2, a->b);
+		p = back_varint_field(p, 2, a->b);
 		break;
 	case ATTR_INT:
-		put_varint(e, 3, (uint64_t)a->i);
+		p = back_varint_field(p, 3, (uint64_t)a->i);
 		break;
 	case ATTR_DOUBLE:
 		memcpy(&bits, &a->d, sizeof(bits));
-		put_fixed64(e, 4, bits);
+		p = back_fixed64(p, 4, bits);
 		break;
 	}
-	put_message(e, 2, key_value); /* KeyValue.value */
-	put_str(e, 1, str__of(a->key));
-	put_message(e, field, key_value);
+	p = back_length(p, 2, end); /* KeyValue.value */
+	p = back_bytes(p, 1, key.p, key.len);
+	e->at = (size_t)(back_length(p, field, end) - e->buf);
 }
 
 static bool all_zero(const uint8_t *p, size_t n)
@@ -222,12 +236,44 @@ static bool all_zero(const uint8_t *p, size_t n)
 	return true;
 }
 
+/* When, and what kind; always there, so that they share one look for room. */
+static void put_times(struct otlp_encoder *e, const struct span *s)
+{
+	uint8_t *p;
+
+	if (!have_room(e, 3 * FIELD_MAX))
+		return;
+	p = e->buf + e->at;
+	p = back_fixed64(p, 8, s->end_ns);
+	p = back_fixed64(p, 7, s->start_ns);
+	p = back_varint_field(p, 6, s->kind);
+	e->at = (size_t)(p - e->buf);
+}
+
+static void put_parent(struct otlp_encoder *e, const struct span *s)
+{
+	if (!all_zero(s->parent_id, sizeof(s->parent_id)) && have_room(e, sizeof(s->parent_id)))
+		e->at = (size_t)(back_bytes(e->buf + e->at, 4, s->parent_id, sizeof(s->parent_id)) - e->buf);
+}
+
+static void put_ids(struct otlp_encoder *e, const struct span *s)
+{
+	uint8_t *p;
+
+	if (!have_room(e, sizeof(s->span_id) + sizeof(s->trace_id) + FIELD_MAX))
+		return;
+	p = e->buf + e->at;
+	p = back_bytes(p, 2, s->span_id, sizeof(s->span_id));
+	p = back_bytes(p, 1, s->trace_id, sizeof(s->trace_id));
+	e->at = (size_t)(p - e->buf);
+}
+
 static void put_span(struct otlp_encoder *e, const struct span *s)
 {
 	size_t span = mark(e), status;
 
-	if (s->flags)
-		put_fixed32(e, 16, s->flags);
+	if (s->flags && have_room(e, 0))
+		e->at = (size_t)(back_fixed32(e->buf + e->at, 16, s->flags) - e->buf);
 	if (s->status != SPAN_UNSET || s->status_message.len) {
 		status = mark(e);
 		if (s->status != SPAN_UNSET)
@@ -239,15 +285,11 @@ static void put_span(struct otlp_encoder *e, const struct span *s)
 		put_varint(e, 10, s->dropped_attrs);
 	for (uint32_t i = s->n_attrs; i-- > 0;)
 		put_attr(e, 9, &s->attrs[i]);
-	put_fixed64(e, 8, s->end_ns);
-	put_fixed64(e, 7, s->start_ns);
-	put_varint(e, 6, s->kind);
+	put_times(e, s);
 	put_str_unless_empty(e, 5, s->name);
-	if (!all_zero(s->parent_id, sizeof(s->parent_id)))
-		put_bytes(e, 4, s->parent_id, sizeof(s->parent_id));
+	put_parent(e, s);
 	put_str_unless_empty(e, 3, s->trace_state);
-	put_bytes(e, 2, s->span_id, sizeof(s->span_id));
-	put_bytes(e, 1, s->trace_id, sizeof(s->trace_id));
+	put_ids(e, s);
 	put_message(e, 2, span); /* ScopeSpans.spans */
 }
 

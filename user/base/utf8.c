@@ -1,21 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/base/utf8.h"
 
-#include <stdint.h>
+#define STEP 64
 
-#define HIGH_BITS 0x8080808080808080ull
-
-/* Most strings are plain ASCII: eight bytes at a time up to the first that is not. */
+/* Whoever gets here has a string that is not all ASCII; much of it may be. */
 static size_t ascii_prefix(struct str s)
 {
 	size_t i = 0;
-	uint64_t word;
 
-	for (; i + 8 <= s.len; i += 8) {
-		memcpy(&word, s.p + i, 8);
-		if (word & HIGH_BITS)
-			break;
-	}
+	while (s.len - i > STEP && utf8__is_ascii((struct str){ s.p + i, STEP }))
+		i += STEP;
 	while (i < s.len && !(s.p[i] & 0x80))
 		i++;
 	return i;
@@ -65,7 +59,7 @@ size_t utf8__next(const char *p, size_t n, bool *ret_bad)
 	return i;
 }
 
-bool utf8__valid(struct str s)
+bool utf8__valid_slow(struct str s)
 {
 	size_t i = ascii_prefix(s);
 	bool bad;

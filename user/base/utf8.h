@@ -4,12 +4,38 @@
 #define WS_BASE_UTF8_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "user/model/str.h"
 
 #define UTF8_REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
-bool utf8__valid(struct str s);
+bool utf8__valid_slow(struct str s); /* character by character */
+
+/* Eight bytes at a time; the last eight may overlap those before. */
+static inline bool utf8__is_ascii(struct str s)
+{
+	uint64_t bits = 0, word;
+
+	if (s.len < sizeof(word)) {
+		for (size_t i = 0; i < s.len; i++)
+			bits |= (uint8_t)s.p[i];
+		return !(bits & 0x80);
+	}
+	for (size_t i = 0; i + sizeof(word) < s.len; i += sizeof(word)) {
+		memcpy(&word, s.p + i, sizeof(word));
+		bits |= word;
+	}
+	memcpy(&word, s.p + s.len - sizeof(word), sizeof(word));
+	return !((bits | word) & 0x8080808080808080ull);
+}
+
+/* Most strings are plain ASCII. */
+static inline bool utf8__valid(struct str s)
+{
+	return utf8__is_ascii(s) || utf8__valid_slow(s);
+}
+
 /*
  * Length of the character that starts at p (n > 0 bytes left): 1..4. Where there is none, *ret_bad is set and the
  * length is what one U+FFFD stands for: the longest prefix of a well-formed sequence, else one byte (Unicode 15,
