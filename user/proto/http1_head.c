@@ -379,7 +379,9 @@ static int parse_field(struct http1_head *h, bool request, const uint8_t *p, siz
 		colon = memchr(p, ':', len);
 		if (!colon || colon == p)
 			return -EBADMSG;
-		name = trim((struct str){ (const char *)p, (size_t)(colon - p) });
+		name = (struct str){ (const char *)p, (size_t)(colon - p) };
+		if (name.p[0] <= ' ' || name.p[name.len - 1] <= ' ')
+			name = trim(name);
 		/* Nothing but the framing is wanted of a response. */
 		if (name.len != sizeof("content-length") - 1 && name.len != sizeof("transfer-encoding") - 1)
 			return 0;
@@ -402,7 +404,7 @@ static int parse_field(struct http1_head *h, bool request, const uint8_t *p, siz
 
 /* ---- the whole -------------------------------------------------------------------------------------- */
 
-static size_t line_len(const uint8_t *line, const uint8_t *nl)
+static inline size_t line_len(const uint8_t *line, const uint8_t *nl)
 {
 	size_t n = (size_t)(nl - line);
 
@@ -423,29 +425,31 @@ static size_t find_end(const uint8_t *data, size_t len, size_t *scan)
 	return 0;
 }
 
+static inline bool is_folded(const uint8_t *nl, const uint8_t *end)
+{
+	return nl + 1 < end && (nl[1] == ' ' || nl[1] == '\t');
+}
+
 /* All field lines from `p` on. Returns the end of the head, NULL if the blank line is missing. */
 static const uint8_t *parse_fields(struct http1_head *h, bool request, const uint8_t *p, const uint8_t *end, int *err)
 {
-	const uint8_t *nl, *line;
-	bool folded;
+	const uint8_t *nl;
 
-	while ((nl = memchr(p, '\n', (size_t)(end - p)))) {
-		if (line_len(p, nl) == 0)
+	for (; (nl = memchr(p, '\n', (size_t)(end - p))); p = nl + 1) {
+		size_t len = line_len(p, nl);
+		bool folded = false;
+
+		if (len == 0)
 			return nl + 1;
-		line = p;
-		folded = false;
-		p = nl + 1;
-		while (p < end && (*p == ' ' || *p == '\t')) {
-			const uint8_t *next = memchr(p, '\n', (size_t)(end - p));
-
-			if (!next)
+		while (is_folded(nl, end)) {
+			nl = memchr(nl + 1, '\n', (size_t)(end - nl - 1));
+			if (!nl)
 				return NULL;
 			folded = true;
-			nl = next;
-			p = nl + 1;
+			len = line_len(p, nl);
 		}
 		if (!*err)
-			*err = parse_field(h, request, line, line_len(line, nl), folded);
+			*err = parse_field(h, request, p, len, folded);
 	}
 	return NULL;
 }

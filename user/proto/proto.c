@@ -544,6 +544,11 @@ static bool settle_once(struct proto_conn *c)
 /* Lets everything happen that the last call made possible. */
 static void settle(struct proto_conn *c, uint64_t ts)
 {
+	const struct direction *a = &c->dirs[0], *b = &c->dirs[1];
+
+	/* Mostly nothing: both directions are open, and the parser has taken what it wants. */
+	if (!(c->tunnel | c->adopted | a->held | b->held | a->ended | b->ended))
+		return;
 	do {
 		if (c->tunnel)
 			leave_tunnel(c, ts);

@@ -83,6 +83,8 @@ static void list_append(struct conn **head, struct conn *c)
 
 static void list_move(struct conn **head, struct conn *c)
 {
+	if (c->list == head && (*head)->prev == c)
+		return; /* it is the last already */
 	if (c->list)
 		list_unlink(c->list, c);
 	c->list = head;
@@ -159,8 +161,9 @@ static enum ws_dir socket_dir(const struct conn *c, enum proto_dir dir)
 
 static const struct transfer *transfer_find(const struct direction *d, uint64_t pos)
 {
-	for (int i = 0; i < TRANSFERS; i++) {
-		const struct transfer *t = &d->last[i];
+	/* From the newest on, which it nearly always is. */
+	for (unsigned int i = 1; i <= TRANSFERS; i++) {
+		const struct transfer *t = &d->last[(d->n - i) % TRANSFERS];
 
 		if (t->len && pos >= t->pos && pos - t->pos < t->len)
 			return t;
@@ -218,8 +221,7 @@ static bool conn_attach_proto(struct conn *c)
 		.ctx = c,
 	};
 
-	if (!c->proto)
-		c->proto = proto_conn__new(&c->pub.info, &ev);
+	c->proto = proto_conn__new(&c->pub.info, &ev);
 	return c->proto != NULL;
 }
 
@@ -429,7 +431,7 @@ static void push_data(struct stream *s, const struct ws_ev_data *e)
 
 	if (!c)
 		c = conn_new(s, e->sock, e->ev.ts);
-	if (!c || (!c->stopped && !conn_attach_proto(c))) {
+	if (!c || (!c->stopped && !c->proto && !conn_attach_proto(c))) {
 		stats__drop(ST_STREAM, DROP_NO_MEMORY, 1);
 		return;
 	}
