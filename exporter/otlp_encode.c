@@ -144,13 +144,28 @@ static inline uint8_t *back_length(uint8_t *p, uint32_t field, const uint8_t *en
 	return back_tag(back_varint(p, (uint64_t)(end - p)), field, WIRE_LEN);
 }
 
+/* Keys and most values have 8 to 32 bytes: two moves of a fixed size, which may overlap, instead of a call. */
+static inline void copy(uint8_t *to, const void *from, size_t n)
+{
+	const uint8_t *p = from;
+
+	if (n - 8 <= 8) {
+		memcpy(to, p, 8);
+		memcpy(to + n - 8, p + n - 8, 8);
+	} else if (n - 16 <= 16) {
+		memcpy(to, p, 16);
+		memcpy(to + n - 16, p + n - 16, 16);
+	} else if (n) {
+		memcpy(to, p, n);
+	}
+}
+
 static inline uint8_t *back_bytes(uint8_t *p, uint32_t field, const void *bytes, size_t n)
 {
 	uint8_t *end = p;
 
 	p -= n;
-	if (n)
-		memcpy(p, bytes, n);
+	copy(p, bytes, n);
 	return back_length(p, field, end);
 }
 
@@ -197,19 +212,23 @@ static inline void put_message(struct otlp_encoder *e, uint32_t field, size_t fr
 /* Keys are UTF-8 where they come from. */
 static inline void put_attr(struct otlp_encoder *e, uint32_t field, const struct attr *a)
 {
-	struct str key = attr__key(a);
+	struct str key = attr__key(a), text = a->type == ATTR_STR ? a->s : STR_NULL;
 	size_t key_value = mark(e);
 	uint8_t *p, *end;
 	uint64_t bits;
 
-	if (a->type == ATTR_STR) /* which may have to be repaired, and become longer */
-		put_str(e, 1, a->s);
-	if (!have_room(e, key.len + 3 * FIELD_MAX))
+	if (!utf8__valid(text)) {
+		put_str(e, 1, text);
+		text.len = 0;
+	}
+	if (!have_room(e, text.len + key.len + 3 * FIELD_MAX))
 		return;
 	p = e->buf + e->at;
 	end = e->buf + e->cap - key_value;
 	switch (a->type) { /* AnyValue: a oneof, written also where the value is its type's default */
 	case ATTR_STR:
+		if (p == end) /* not repaired above */
+			p = back_bytes(p, 1, text.p, text.len);
 		break;
 	case ATTR_BOOL:
 		p = back_varint_field(p, 2, a->b);

@@ -188,12 +188,13 @@ static struct resource *unknown_resource(void)
 /* The path of a request target: origin form, or absolute form (RFC 9112 section 3.2); empty for the others. */
 static struct str path_of(struct str target)
 {
-	const char *at = target.len ? memmem(target.p, target.len, "://", 3) : NULL;
+	const char *at;
 	size_t n = 0;
 
 	if (!target.len)
 		return STR_NULL;
 	if (target.p[0] != '/') {
+		at = memmem(target.p, target.len, "://", 3);
 		if (!at)
 			return STR_NULL;
 		at += 3;

@@ -51,6 +51,7 @@ struct stream {
 	struct conn *closing; /* closed ones that linger, oldest first */
 	struct conn *waning;  /* AF_UNIX servers' ends whose client may be gone, oldest first */
 	struct conn *by_kaddr;
+	struct conn *last; /* that conn_find() found: a request is read, and its answer written at once */
 	uint32_t count;
 	uint64_t now;
 };
@@ -93,9 +94,12 @@ static void list_move(struct conn **head, struct conn *c)
 
 static struct conn *conn_find(struct stream *s, uint64_t id)
 {
-	struct conn *c;
+	struct conn *c = s->last;
 
+	if (c && c->pub.info.id == id)
+		return c;
 	HASH_FIND(hh, s->table, &id, sizeof(id), c);
+	s->last = c;
 	return c;
 }
 
@@ -107,6 +111,8 @@ static void conn_free(struct conn *c, uint64_t now)
 	if (c->announced)
 		s->next.conn_gone(s->next.ctx, &c->pub, now);
 	HASH_DEL(s->table, c);
+	if (s->last == c)
+		s->last = NULL;
 	if (c->hk.tbl)
 		HASH_DELETE(hk, s->by_kaddr, c);
 	list_unlink(c->list, c);
