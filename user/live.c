@@ -501,6 +501,7 @@ static int start(struct live *l)
 	mailbox__take(l->to_pipeline, on_record, l);
 	loader__existing_sockets(l->loader);
 	mailbox__take(l->to_control, take_note, l);
+	mem__trim(); /* loading has needed 5 MiB */
 	err = pthread_create(&l->thread, NULL, pipeline_thread, l);
 	if (err) {
 		log_error("cannot start a thread: %s", strerror(err));

@@ -2,6 +2,9 @@
 #include "user/base/mem.h"
 
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -62,6 +65,13 @@ char *mem__strdup(const char *s)
 	if (copy)
 		memcpy(copy, s, size);
 	return copy;
+}
+
+void mem__trim(void)
+{
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
 }
 
 void mem__fail_after(long n)

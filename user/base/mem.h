@@ -12,6 +12,9 @@ void *mem__realloc(void *p, size_t size);
 void mem__free(void *p);		   /* NULL ok */
 char *mem__strdup(const char *s);
 
+/* Gives back to the kernel what was freed. */
+void mem__trim(void);
+
 /* For memory that is given out again without going through the above: counts it, and says whether it has to fail. */
 bool mem__fails(void); /* with ENOMEM */
 
