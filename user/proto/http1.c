@@ -129,8 +129,9 @@ static struct exchange *exchange_push(struct http1 *h, int *ret_err)
 
 static void exchange_pop(struct http1 *h)
 {
-	h->first = (h->first + 1) & (h->cap - 1);
 	h->count--;
+	/* One request at a time stays in one place, and in the cache. */
+	h->first = h->count ? (h->first + 1) & (h->cap - 1) : 0;
 }
 
 /* ---- books ------------------------------------------------------------------------------------------- */
