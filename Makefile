@@ -49,10 +49,12 @@ OBJS := $(SRCS:%.c=$(O)/obj/%.o) $(PB_C:$(O)/%.c=$(O)/obj/%.o)
 SAN_OBJS := $(OBJS:$(O)/obj/%=$(O)/san/%)
 # maps first: the linker wants definitions before their uses
 BPF_SRCS := bpf/maps.bpf.c $(filter-out bpf/maps.bpf.c,$(sort $(wildcard bpf/*.bpf.c)))
-SKEL := $(O)/bpf/wirespan.skel.h
+# Kernels below 5.17 take another build of the same programs; the socket plan's tracepoints came later anyway.
+LEGACY_SRCS := $(filter-out bpf/socket.bpf.c,$(BPF_SRCS))
+SKEL := $(O)/bpf/wirespan.skel.h $(O)/bpf/wirespan_legacy.skel.h
 
 .PHONY: all deps install uninstall dist clean help
-all: $(O)/wirespan $(O)/bpf/arm64/wirespan.bpf.o
+all: $(O)/wirespan $(O)/bpf/arm64/wirespan.bpf.o $(O)/bpf/arm64-legacy/wirespan.bpf.o
 
 $(O)/wirespan: $(O)/obj/user/main.o $(OBJS)
 	$(call msg,LINK,$@)
@@ -86,28 +88,33 @@ $(O)/pb/%.pb-c.c $(O)/pb/%.pb-c.h &: exporter/proto/%.proto
 	$(Q)mkdir -p $(O)/pb
 	$(Q)protoc-c --proto_path=exporter/proto --c_out=$(O)/pb $<
 
-# ---- kernel side: one object per architecture, one skeleton -------------------------------------
+# ---- kernel side: two objects per architecture, two skeletons -----------------------------------
 
 BPF_CFLAGS = -g -O2 -mcpu=v3 -target bpf -std=gnu17 -Wall -Wextra -Wno-unused-parameter -Wno-missing-declarations \
 	-I. -Ivmlinux/$(1) -D__TARGET_ARCH_$(1)
 
-define bpf_arch
-$(O)/bpf/$(1)/%.o: bpf/%.bpf.c
+# $(1) architecture, $(2) directory, $(3) sources, $(4) more flags
+define bpf_object
+$(O)/bpf/$(2)/%.o: bpf/%.bpf.c
 	$$(call msg,BPF,$$@)
 	$$(Q)mkdir -p $$(@D)
-	$$(Q)$(CLANG) $$(call BPF_CFLAGS,$(1)) -MMD -MP -c $$< -o $$@
+	$$(Q)$(CLANG) $$(call BPF_CFLAGS,$(1)) $(4) -MMD -MP -c $$< -o $$@
 
-$(O)/bpf/$(1)/wirespan.bpf.o: $(BPF_SRCS:bpf/%.bpf.c=$(O)/bpf/$(1)/%.o)
+$(O)/bpf/$(2)/wirespan.bpf.o: $(3:bpf/%.bpf.c=$(O)/bpf/$(2)/%.o)
 	$$(call msg,BPFLINK,$$@)
 	$$(Q)$(BPFTOOL) gen object $$@ $$^
 endef
-$(eval $(call bpf_arch,x86))
-$(eval $(call bpf_arch,arm64))
+$(foreach a,x86 arm64,$(eval $(call bpf_object,$(a),$(a),$(BPF_SRCS),)))
+$(foreach a,x86 arm64,$(eval $(call bpf_object,$(a),$(a)-legacy,$(LEGACY_SRCS),-DWS_LEGACY)))
 
 HOST_ARCH := $(if $(filter aarch64,$(shell uname -m)),arm64,x86)
-$(SKEL): $(O)/bpf/$(HOST_ARCH)/wirespan.bpf.o
+$(O)/bpf/wirespan.skel.h: $(O)/bpf/$(HOST_ARCH)/wirespan.bpf.o
 	$(call msg,SKEL,$@)
 	$(Q)$(BPFTOOL) gen skeleton $< name wirespan_bpf > $@
+
+$(O)/bpf/wirespan_legacy.skel.h: $(O)/bpf/$(HOST_ARCH)-legacy/wirespan.bpf.o
+	$(call msg,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name wirespan_legacy_bpf > $@
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 

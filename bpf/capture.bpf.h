@@ -7,7 +7,7 @@
  *   2. finds or makes the socket's state and says who the socket is the first time,
  *   3. works out the position of the bytes,
  *   4. binds (ingress) or looks up (egress) the token of the running thread,
- *   5. copies the bytes, if they are wanted and if the caller's registers can be trusted.
+ *   5. copies the bytes, if they are wanted and if it is certain where they are.
  *
  * Registers are trusted only if the task is an ordinary 64-bit thread, the system call is one that
  * moves socket data, and its descriptor resolves to this very socket: a completed io_uring receive
@@ -19,6 +19,22 @@
 
 #include "emit.bpf.h"
 #include "state.bpf.h"
+
+/*
+ * A call that moved bytes, as a hook shows it after the call. Where the bytes are is told by one of two: the
+ * registers that the task saved when it entered the kernel, or the message that the kernel made of them.
+ */
+struct moved {
+	struct sock *sk;
+	struct task_struct *task;
+	struct pt_regs *regs;
+	struct msghdr *msg;
+	__u64 asked;   /* size of the message before the call */
+	__u32 behind;  /* bytes that the same system call moved after these */
+	int ret;       /* bytes, or -errno */
+	int flags;     /* MSG_*, as given to the call */
+	enum ws_dir dir;
+};
 
 /* What a transfer was seen on. */
 struct seen {
@@ -65,7 +81,6 @@ static __always_inline bool mmsg_index(struct xfer *x, struct seen *o, const str
 	return a->op == SYS_MMSG_TX || !a->a4;
 }
 
-/* Total length of an iovec array, to recognise a partial message. */
 static __always_inline bool find_msg(struct xfer *x, __u64 hdr)
 {
 	struct u_msghdr m = {};
@@ -77,8 +92,9 @@ static __always_inline bool find_msg(struct xfer *x, __u64 hdr)
 	return x->iovcnt != 0;
 }
 
-/* Fills x->buf and x->iovcnt; false: this transfer shows no user buffer. */
-static __always_inline bool find_buffer(struct xfer *x, struct seen *o, struct task_struct *task, struct pt_regs *regs)
+/* Fills x->buf and x->iovcnt from saved registers; false: this transfer shows no user buffer. */
+static __always_inline bool find_buffer_regs(struct xfer *x, struct seen *o, struct task_struct *task,
+					     struct pt_regs *regs)
 {
 	struct sock *sk = o->sk;
 	struct sys_args a;
@@ -112,6 +128,85 @@ static __always_inline bool find_buffer(struct xfer *x, struct seen *o, struct t
 	}
 }
 
+/*
+ * The call advanced the iterator over the bytes that it moved. Steps back through the segments, to where
+ * those bytes began: never before the first, because the segments passed hold exactly them.
+ */
+#ifdef WS_LEGACY
+#define REWIND_STEPS WS_IOV_MAX
+#else
+#define REWIND_STEPS 1025 /* UIO_MAXIOV segments */
+#endif
+
+struct rewind {
+	__u64 iov, off, need;
+	__u32 n;
+	__u32 found;
+};
+
+static long rewind_step(__u32 i, void *ctx)
+{
+	struct rewind *r = ctx;
+	__u64 len = 0;
+
+	if (r->need <= r->off) {
+		r->off -= r->need;
+		r->found = 1;
+		return 1;
+	}
+	r->need -= r->off;
+	r->iov -= sizeof(struct u_iovec);
+	if (bpf_probe_read_kernel(&len, sizeof(len), (void *)(r->iov + 8)))
+		return 1;
+	r->off = len;
+	r->n++;
+	return 0;
+}
+
+static __always_inline bool find_buffer_iov(struct xfer *x, __u64 iov, __u64 off)
+{
+	struct rewind r = { .iov = iov, .off = off, .need = x->size, .n = off != 0 };
+	__u64 base = 0;
+
+	LOOP(REWIND_STEPS, rewind_step, &r);
+	if (!r.found)
+		return false;
+	if (r.n > 1) {
+		x->buf = r.iov;
+		x->lead = r.off;
+		x->iovcnt = r.n > WS_IOV_MAX ? WS_IOV_MAX : r.n;
+		x->kiov = 1;
+		return true;
+	}
+	if (bpf_probe_read_kernel(&base, sizeof(base), (void *)r.iov))
+		return false;
+	x->buf = base + r.off;
+	return true;
+}
+
+/* The same from the kernel's message: 32-bit callers, io_uring and every kind of call alike. */
+static __always_inline bool find_buffer_msg(struct xfer *x, struct msghdr *msg, __u64 asked)
+{
+	struct iov_iter *it = &msg->msg_iter;
+	__u64 off = BPF_CORE_READ(it, iov_offset);
+
+	/* More was stepped over than moved: a fault on the way. */
+	if (asked - BPF_CORE_READ(it, count) != x->size)
+		return false;
+	if (iter_is_ubuf(it)) {
+		x->buf = iter_ubuf(it) + off - x->size;
+		return true;
+	}
+	return iter_is_iovec(it) && find_buffer_iov(x, iter_iov(it), off);
+}
+
+static __always_inline bool find_buffer(struct xfer *x, struct seen *o, const struct moved *m)
+{
+	if (m->msg)
+		return !x->size || find_buffer_msg(x, m->msg, m->asked);
+	return m->regs && find_buffer_regs(x, o, m->task, m->regs);
+}
+
 /* ---- position, token ------------------------------------------------------------------------- */
 
 static __always_inline void take_position(struct xfer *x, struct seen *o)
@@ -121,7 +216,7 @@ static __always_inline void take_position(struct xfer *x, struct seen *o)
 	__u64 prev = st->pos[x->dir & 1], pos = prev;
 
 	if (st->seqpos) {
-#ifdef WS_BTF_SHELL
+#if defined(WS_BTF_SHELL) && !defined(WS_LEGACY)
 		struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 
 		if (!tp)
@@ -233,19 +328,18 @@ static __always_inline bool take_ctl(struct xfer *x, struct seen *o)
 
 /* ---- the core -------------------------------------------------------------------------------- */
 
-/*
- * `ret` bytes moved (or -errno), `msg_flags` as given to the call; `behind` bytes moved after them in the
- * same call. Called in the task that made the call, after it.
- */
-static __always_inline void capture(struct sock *sk, int ret, int msg_flags, enum ws_dir dir, __u32 behind,
-				    struct task_struct *task, struct pt_regs *regs)
+/* Called in the task that made the call, after it. */
+static __always_inline void capture(const struct moved *m)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct xfer x = { .dir = m->dir, .behind = m->behind };
+	struct task_struct *task = m->task; /* KREAD() would relocate the step through `m` too */
+	struct sock *sk = m->sk;
 	struct seen o = { .sk = sk };
-	struct xfer x = { .dir = dir, .behind = behind };
+	int ret = m->ret;
 	bool trusted;
 
-	if (!sock_is_stream(sk) || (msg_flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)))
+	if (!sock_is_stream(sk) || (m->flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)))
 		return;
 	if (ret < 0 && ret != -104 /* ECONNRESET */ && ret != -32 /* EPIPE */ && ret != -110 /* ETIMEDOUT */)
 		return;
@@ -268,18 +362,20 @@ static __always_inline void capture(struct sock *sk, int ret, int msg_flags, enu
 		x.flags |= WS_DATA_ERROR;
 		x.err = -ret;
 	} else if (ret == 0) {
-		if (dir == WS_TX)
+		if (m->dir == WS_TX)
 			return;
 		x.flags |= WS_DATA_EOF;
 	}
-	if ((msg_flags & MSG_DONTWAIT) || (KREAD(sk, sk_socket, file, f_flags) & O_NONBLOCK))
+	/* I/O workers block for a completion loop: their thread is nobody's. */
+	if ((m->flags & MSG_DONTWAIT) || (KREAD(task, flags) & (PF_KTHREAD | PF_IO_WORKER)) ||
+	    (KREAD(sk, sk_socket, file, f_flags) & O_NONBLOCK))
 		x.flags |= WS_DATA_NONBLOCK;
 	if (!o.st->id)
 		sock_init(sk, o.st, pid_tgid);
 	take_position(&x, &o);
 	if (!o.st->announced)
 		sock_announce(sk, o.st, 0);
-	trusted = find_buffer(&x, &o, task, regs) && !(msg_flags & MSG_TRUNC);
+	trusted = find_buffer(&x, &o, m) && !(m->flags & MSG_TRUNC);
 	take_token(&x, &o, (__u32)pid_tgid);
 	if (take_ctl(&x, &o))
 		return;
@@ -291,10 +387,10 @@ static __always_inline void capture(struct sock *sk, int ret, int msg_flags, enu
 			count(WS_K_UNSEEN, 1);
 		}
 	}
-	x.scan = dir == WS_RX && o.st->role == WS_ROLE_SERVER;
+	x.scan = m->dir == WS_RX && o.st->role == WS_ROLE_SERVER;
 	x.sock = o.st->id;
-	x.seq = o.st->seq[dir]++;
-	emit_transfer(&x);
+	x.seq = o.st->seq[m->dir]++;
+	emit_transfer(&x, o.ts);
 }
 
 #endif

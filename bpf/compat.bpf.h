@@ -9,10 +9,19 @@
 #include "maps.bpf.h"
 
 /*
+ * The programs are built twice. WS_LEGACY is the set for kernels below 5.17, which lack what the others
+ * stand on: bpf_loop (5.17, commit e6f2dd0f8067), bpf_get_func_ret (5.17, f92c1e183604), bpf_task_pt_regs
+ * (5.15, dd6e10fbd9fb), pointers as arguments of global functions (5.12, e5069b9c23b3),
+ * bpf_get_current_task_btf and storage in tracing programs (5.11, 3ca1032ab7ab, 8e4597c627fb; for tasks 5.12,
+ * a10787e6d58c). It may go with Debian 11's 5.10. Everything else in bpf/ is written once, against what
+ * stands here.
+ */
+
+/*
  * Programs that hold trusted BTF pointers (tp_btf, fentry) dereference them: one load each. All
  * others read through a helper. Steps through pointers are separate arguments. A shell says which it is before it includes the core.
  */
-#ifdef WS_BTF_SHELL
+#if defined(WS_BTF_SHELL) && !defined(WS_LEGACY)
 #define KREAD_1(p, a) ((p)->a)
 #define KREAD_2(p, a, b) ((p)->a->b)
 #define KREAD_3(p, a, b, c) ((p)->a->b->c)
@@ -38,7 +47,30 @@
 #define MSG_DONTWAIT 0x40
 #define MSG_ERRQUEUE 0x2000
 #define O_NONBLOCK 04000
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
 #define RCV_SHUTDOWN 1
+
+static __always_inline struct task_struct *task_current(void)
+{
+#ifdef WS_LEGACY
+	return (struct task_struct *)bpf_get_current_task();
+#else
+	return bpf_get_current_task_btf();
+#endif
+}
+
+#ifdef WS_LEGACY
+/* Steps of at most n calls, ended by the first that returns 1. */
+#define LOOP(n, fn, ctx)                                \
+	do {                                            \
+		for (__u32 i_ = 0; i_ < (n); i_++)      \
+			if (fn(i_, ctx))                \
+				break;                  \
+	} while (0)
+#else
+#define LOOP(n, fn, ctx) bpf_loop(n, fn, ctx, 0)
+#endif
 
 enum sys_op {
 	SYS_OTHER,
@@ -88,9 +120,14 @@ static __always_inline bool task_is_compat(struct task_struct *task)
 	return KREAD(task, thread_info.status) & TS_COMPAT;
 }
 
+static __always_inline __u32 sys_number(struct pt_regs *regs)
+{
+	return KREAD(regs, orig_ax);
+}
+
 static __always_inline void sys_args_read(struct pt_regs *regs, struct sys_args *a)
 {
-	a->op = sys_classify(KREAD(regs, orig_ax));
+	a->op = sys_classify(sys_number(regs));
 	a->a0 = KREAD(regs, di);
 	a->a1 = KREAD(regs, si);
 	a->a2 = KREAD(regs, dx);
@@ -131,9 +168,14 @@ static __always_inline bool task_is_compat(struct task_struct *task)
 	return KREAD(task, thread_info.flags) & (1ul << TIF_32BIT);
 }
 
+static __always_inline __u32 sys_number(struct pt_regs *regs)
+{
+	return KREAD(regs, syscallno);
+}
+
 static __always_inline void sys_args_read(struct pt_regs *regs, struct sys_args *a)
 {
-	a->op = sys_classify(KREAD(regs, syscallno));
+	a->op = sys_classify(sys_number(regs));
 	a->a0 = KREAD(regs, orig_x0); /* x0 itself takes the result */
 	a->a1 = KREAD(regs, regs[1]);
 	a->a2 = KREAD(regs, regs[2]);
@@ -143,6 +185,72 @@ static __always_inline void sys_args_read(struct pt_regs *regs, struct sys_args 
 #else
 #error "unknown architecture"
 #endif
+
+#ifdef WS_LEGACY
+/* THREAD_SIZE without KASAN: arch/x86/include/asm/page_64_types.h, arch/arm64/include/asm/memory.h */
+#define STACK_BYTES 16384
+#endif
+
+/*
+ * What the task saved when it entered the kernel. Legacy: where task_pt_regs() of arch/x86 and arm64 has it,
+ * for a stack of the usual size; the caller compares the system call's number.
+ */
+static __always_inline struct pt_regs *task_regs(struct task_struct *task)
+{
+#ifdef WS_LEGACY
+	return (struct pt_regs *)(KREAD(task, stack) + STACK_BYTES - bpf_core_type_size(struct pt_regs));
+#else
+	return (struct pt_regs *)bpf_task_pt_regs(task);
+#endif
+}
+
+/* ---- the kernel's own description of a buffer ------------------------------------------------- */
+
+/* Until 5.13 a word with the direction in its lowest bit (8cd54c1c8480); members of unions differ until 6.4. */
+struct iov_iter___5_10 {
+	unsigned int type;
+} __attribute__((preserve_access_index));
+
+struct iov_iter___6_0 {
+	void *ubuf; /* fcb14cb1bdac */
+} __attribute__((preserve_access_index));
+
+struct iov_iter___6_3 {
+	const struct iovec *iov; /* __iov since 6.4, de4f5fed3f23 */
+} __attribute__((preserve_access_index));
+
+enum iter_type___6_0 {
+	ITER_UBUF___6_0,
+};
+
+static __always_inline bool iter_is_ubuf(struct iov_iter *it)
+{
+	return bpf_core_enum_value_exists(enum iter_type___6_0, ITER_UBUF___6_0) &&
+	       BPF_CORE_READ(it, iter_type) == bpf_core_enum_value(enum iter_type___6_0, ITER_UBUF___6_0);
+}
+
+static __always_inline bool iter_is_iovec(struct iov_iter *it)
+{
+	struct iov_iter___5_10 *old = (void *)it;
+
+	if (bpf_core_field_exists(old->type))
+		return (BPF_CORE_READ(old, type) & ~3u) == bpf_core_enum_value(enum iter_type, ITER_IOVEC);
+	return BPF_CORE_READ(it, iter_type) == bpf_core_enum_value(enum iter_type, ITER_IOVEC);
+}
+
+static __always_inline __u64 iter_ubuf(struct iov_iter *it)
+{
+	return (__u64)BPF_CORE_READ((struct iov_iter___6_0 *)it, ubuf);
+}
+
+static __always_inline __u64 iter_iov(struct iov_iter *it)
+{
+	struct iov_iter___6_3 *old = (void *)it;
+
+	if (bpf_core_field_exists(old->iov))
+		return (__u64)BPF_CORE_READ(old, iov);
+	return (__u64)BPF_CORE_READ(it, __iov);
+}
 
 /* User-space layouts (64-bit callers only): struct iovec, struct user_msghdr, struct mmsghdr. */
 struct u_iovec {

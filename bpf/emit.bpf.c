@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * One transfer into the ring. A global function of scalars: the verifier goes through its many size
- * classes once, whatever led to the call (inlined they took it seven seconds per program).
+ * One transfer into the ring. A global function: the verifier goes through its many size classes
+ * once, whatever led to the call (inlined they took it seven seconds per program).
  */
 #include "emit.bpf.h"
 #include "state.bpf.h"
+#ifndef WS_LEGACY
 #include "context.bpf.h"
+#endif
 
 static __always_inline void data_fill(struct ws_ev_data *e, const struct xfer *x)
 {
@@ -37,7 +39,13 @@ static __always_inline void data_submit(struct ws_ev_data *e, __u32 captured, __
 	bpf_ringbuf_submit(e, wake_flags(sizeof(*e) + reserved));
 }
 
-/* The context goes behind the captured bytes, where a size class leaves room for it. */
+/*
+ * The context goes behind the captured bytes, where a size class leaves room for it. Legacy kernels cannot
+ * look for it (no bpf_loop): user space reads it as well, and counts that the kernel did not.
+ */
+#ifdef WS_LEGACY
+#define ADD_CONTEXT(e, n, N)
+#else
 #define ADD_CONTEXT(e, n, N)                                                            \
 	do {                                                                            \
 		struct ws_context c_;                                                   \
@@ -49,6 +57,7 @@ static __always_inline void data_submit(struct ws_ev_data *e, __u32 captured, __
 			(e)->flags |= WS_DATA_CONTEXT;                                  \
 		}                                                                       \
 	} while (0)
+#endif
 
 static __always_inline void emit_nothing(struct xfer *x)
 {
@@ -109,17 +118,25 @@ static __always_inline void emit_buf(struct xfer *x)
 /*
  * Gathers an iovec in steps of at most S bytes into a record of N; N >= want + S, so that every step
  * provably fits. The steps run in bpf_loop (5.17, commit e6f2dd0f8067): as a plain loop they are too
- * many paths for the verifier.
+ * many paths for the verifier (legacy: one class, and fewer steps).
  */
 #define GATHER_STEPS (WS_IOV_MAX + WS_CAPTURE_MAX / 256 + 4)
 
 struct gather {
 	__u8 *to;
-	__u64 iov;	 /* user address of the array */
+	__u64 iov;	 /* address of the array */
 	__u64 base, len; /* rest of the segment under way */
 	__u64 skip;
 	__u32 seg, cnt, off, want;
+	__u32 kiov;
 };
+
+static __always_inline long read_segment(const struct gather *g, struct u_iovec *v)
+{
+	void *at = (void *)(g->iov + (__u64)g->seg * sizeof(*v));
+
+	return g->kiov ? bpf_probe_read_kernel(v, sizeof(*v), at) : bpf_probe_read_user(v, sizeof(*v), at);
+}
 
 /* 1: done, or cannot go on. */
 static __always_inline long gather_step(struct gather *g, __u32 N, __u32 S)
@@ -130,7 +147,7 @@ static __always_inline long gather_step(struct gather *g, __u32 N, __u32 S)
 	if (off >= g->want)
 		return 1;
 	if (!g->len) {
-		if (g->seg >= g->cnt || bpf_probe_read_user(&v, sizeof(v), (void *)(g->iov + (__u64)g->seg * sizeof(v))))
+		if (g->seg >= g->cnt || read_segment(g, &v))
 			return 1;
 		g->seg++;
 		if (g->skip >= v.len) {
@@ -170,7 +187,8 @@ _Static_assert(WS_CAPTURE_MAX + 1024 == 9216, "the largest class holds the large
 #define EMIT_IOV(x, N)                                                                  \
 	do {                                                                            \
 		struct ws_ev_data *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (N), 0); \
-		struct gather g = { .iov = (x)->buf, .cnt = (x)->iovcnt, .skip = (x)->skip, .want = (x)->want }; \
+		struct gather g = { .iov = (x)->buf, .cnt = (x)->iovcnt, .kiov = (x)->kiov, \
+				    .skip = (x)->skip + (x)->lead, .want = (x)->want }; \
                                                                                         \
 		if (!e) {                                                               \
 			count(WS_K_DROP_RING, 1);                                       \
@@ -178,7 +196,7 @@ _Static_assert(WS_CAPTURE_MAX + 1024 == 9216, "the largest class holds the large
 		}                                                                       \
 		data_fill(e, x);                                                        \
 		g.to = e->data;                                                         \
-		bpf_loop(GATHER_STEPS, gather_##N, &g, 0);                              \
+		LOOP(GATHER_STEPS, gather_##N, &g);                                     \
 		if (!g.off) {                                                           \
 			e->flags |= WS_DATA_FAULT;                                      \
 			count(WS_K_FAULTS, 1);                                          \
@@ -201,8 +219,15 @@ static __always_inline void emit_iov(struct xfer *x)
 }
 
 /* The sequence number was taken before: a record that finds no room leaves a hole that tells. */
-__noinline int emit_transfer(struct xfer *x)
+#ifdef WS_LEGACY
+__noinline int emit_stored(__u32 tid)
 {
+	struct thread_state *ts = thread_state_of(NULL, tid, false);
+	struct xfer *x = ts ? &ts->xfer : NULL;
+#else
+__noinline int emit_one(struct xfer *x)
+{
+#endif
 	if (!x)
 		return 0;
 	if (x->iovcnt && x->want)

@@ -4,23 +4,25 @@
 
 #include "maps.bpf.h"
 
-/* One transfer, on the way from a hook to the ring. */
-struct xfer {
-	__u64 sock, pos;
-	__u64 buf;	/* user address of the bytes, or of the iovec array */
-	__u32 iovcnt;	/* 0: buf is the buffer itself */
-	__u32 size;
-	__u32 skip;	/* bytes at the front that are not wanted */
-	__u32 want;	/* bytes to copy behind them */
-	__u32 seq;
-	__u32 err;
-	__u32 dir;
-	__u32 flags;	/* WS_DATA_* */
-	__u32 scan;	/* look for a trace context */
-	__u32 behind;	/* bytes that the same call moved after these */
-	struct ws_token tok;
-};
+/*
+ * Sends a transfer to the ring. The function behind it is global, so that the verifier goes through it once;
+ * legacy kernels let such a function take scalars only, and the transfer travels in the thread's state.
+ */
+#ifdef WS_LEGACY
+int emit_stored(__u32 tid);
 
-int emit_transfer(struct xfer *x);
+static __always_inline void emit_transfer(const struct xfer *x, struct thread_state *ts)
+{
+	ts->xfer = *x;
+	emit_stored(ts->tid);
+}
+#else
+int emit_one(struct xfer *x);
+
+static __always_inline void emit_transfer(struct xfer *x, struct thread_state *ts)
+{
+	emit_one(x);
+}
+#endif
 
 #endif

@@ -22,28 +22,40 @@ static __always_inline void seq_sock(struct seq_file *seq, struct sock *sk, stru
 	count(WS_K_OUT, 1);
 }
 
+static __always_inline struct sock *file_sock(struct file *file)
+{
+	struct socket *socket;
+
+#ifdef WS_LEGACY
+	/* bpf_sock_from_file: 5.11, commit 4f19cab76136 */
+	if ((KREAD(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return NULL;
+	socket = KREAD(file, private_data);
+	return socket ? KREAD(socket, sk) : NULL;
+#else
+	socket = bpf_sock_from_file(file);
+	return socket ? socket->sk : NULL;
+#endif
+}
+
 SEC("iter/task_file")
 int existing_sockets(struct bpf_iter__task_file *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
 	struct sock_state *st;
-	struct socket *socket;
 	struct sock *sk;
 	bool listening;
 
 	if (!task || !file)
 		return 0;
-	socket = bpf_sock_from_file(file);
-	if (!socket)
-		return 0;
-	sk = socket->sk;
+	sk = file_sock(file);
 	if (!sk || !sock_is_stream(sk))
 		return 0;
-	listening = sk->__sk_common.skc_state == TCP_LISTEN; /* AF_UNIX uses the same number */
+	listening = KREAD(sk, __sk_common.skc_state) == TCP_LISTEN; /* AF_UNIX uses the same number */
 	if (listening != (iter_pass == 1))
 		return 0;
-	if (!listening && (sk->__sk_common.skc_state != TCP_ESTABLISHED || !flags_traced(proc_flags(task->tgid))))
+	if (!listening && (KREAD(sk, __sk_common.skc_state) != TCP_ESTABLISHED || !flags_traced(proc_flags(task->tgid))))
 		return 0;
 	st = sock_state(sk, true);
 	if (!st || (st->announced && !listening))
@@ -54,7 +66,7 @@ int existing_sockets(struct bpf_iter__task_file *ctx)
 	if (listening && !st->announced) {
 		st->role = WS_ROLE_LISTENER;
 		if (st->family != AF_UNIX) {
-			struct listen_key key = { .netns = sock_netns(sk), .port = sk->__sk_common.skc_num };
+			struct listen_key key = { .netns = sock_netns(sk), .port = KREAD(sk, __sk_common.skc_num) };
 			__s64 *have = bpf_map_lookup_elem(&listeners, &key), one = 1;
 
 			if (have)

@@ -8,7 +8,7 @@
 
 static __always_inline int loop_wait(void)
 {
-	struct thread_state *ts = bpf_task_storage_get(&thread_states, bpf_get_current_task_btf(), 0, 0);
+	struct thread_state *ts = thread_state_now();
 
 	if (ts && (ts->proc_flags & WS_PROC_LOOP))
 		ts->tok.sock = 0;

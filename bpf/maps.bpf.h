@@ -38,6 +38,33 @@ struct sock_state {
 	struct ws_token dial; /* what the dialling thread was working on */
 };
 
+/* The kernel function that a thread is in, between its kprobe and its kretprobe. */
+struct kcall {
+	__u64 sk, msg, size; /* sk 0: none that matters */
+	__u32 flags;
+	__u32 fn;
+};
+
+/* One transfer, on the way from a hook to the ring. */
+struct xfer {
+	__u64 sock, pos;
+	__u64 buf;    /* user address of the bytes, or address of the iovec array */
+	__u32 iovcnt; /* 0: buf is the buffer itself */
+	__u32 kiov;   /* the array is the kernel's copy */
+	__u64 lead;   /* bytes of the first segment in front of the transfer */
+	__u32 size;
+	__u32 skip; /* bytes at the front that are not wanted */
+	__u32 want; /* bytes to copy behind them */
+	__u32 seq;
+	__u32 err;
+	__u32 dir;
+	__u32 flags;  /* WS_DATA_* */
+	__u32 scan;   /* look for a trace context */
+	__u32 behind; /* bytes that the same call moved after these */
+	__u32 pad;
+	struct ws_token tok;
+};
+
 /* What a thread is working on. Lives and dies with it. */
 struct thread_state {
 	struct ws_token tok;
@@ -46,6 +73,11 @@ struct thread_state {
 	__u64 mm_vec; /* sendmmsg, recvmmsg under way: vector and next index */
 	__u32 mm_idx;
 	__u32 used; /* a provisional token was handed out */
+	struct kcall call;
+#ifdef WS_LEGACY
+	__u32 tid; /* the hash key again */
+	struct xfer xfer;
+#endif
 };
 
 struct listen_key {
@@ -74,9 +106,15 @@ struct sock_states_map {
 };
 
 struct thread_states_map {
+#ifdef WS_LEGACY
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+#else
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
+#endif
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(value, struct thread_state);
 };
 
@@ -118,7 +156,7 @@ struct kstats_map {
 extern struct events_map events SEC(".maps");		     /* kernel -> pipeline thread */
 extern struct sk_states_map sk_states SEC(".maps");	     /* kernel only; freed with the socket */
 extern struct sock_states_map sock_states SEC(".maps");	     /* kernel only; deleted at TCP_CLOSE */
-extern struct thread_states_map thread_states SEC(".maps");  /* kernel only; freed with the thread */
+extern struct thread_states_map thread_states SEC(".maps");  /* kernel only; freed with the thread (legacy: deleted at its exit) */
 extern struct procs_map procs SEC(".maps");		     /* control thread; kernel at fork, exec, exit */
 extern struct listeners_map listeners SEC(".maps");	     /* kernel: count of listeners per (netns, port) */
 extern struct ctl_map ctl SEC(".maps");			     /* pipeline thread writes through mmap */

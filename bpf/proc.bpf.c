@@ -37,17 +37,13 @@ static __always_inline void proc_submit(struct ws_ev_proc *e, __u64 flags)
 /* A thread made in the middle of a request may carry it on: provisional until user space has seen it end. */
 static __always_inline void inherit(struct task_struct *child)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct thread_state *ts, *cs;
+	struct thread_state *ts = thread_state_now(), *cs;
 
-	ts = bpf_task_storage_get(&thread_states, task, 0, 0);
 	if (!ts || !ts->tok.sock || (ts->proc_flags & WS_PROC_LOOP) || !flags_traced(ts->proc_flags))
 		return;
-	cs = bpf_task_storage_get(&thread_states, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!cs) {
-		count(WS_K_TASK_STATE, 1);
+	cs = thread_state_of(child, child->pid, true);
+	if (!cs)
 		return;
-	}
 	cs->tok = ts->tok;
 	cs->tok.kind = WS_TOK_PROVISIONAL;
 	cs->used = 0;
@@ -87,7 +83,7 @@ int BPF_PROG(proc_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	/* Another program: traced until user space has decided, so that its first bytes are not missed. */
 	ctl.flags = cfg.trace_all ? 0 : WS_PROC_TRACED;
 	bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
-	ts = bpf_task_storage_get(&thread_states, task, 0, 0);
+	ts = thread_state_of(task, task->pid, false);
 	if (ts) {
 		ts->epoch = 0;
 		ts->tok.sock = 0;
@@ -115,11 +111,16 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 {
 	struct thread_state *ts;
 	struct ws_ev_proc *e;
-	__u32 tgid = task->tgid;
+	__u32 tgid = task->tgid, tid = task->pid;
+	bool used;
 
-	if (task->pid != task->tgid) {
-		ts = bpf_task_storage_get(&thread_states, task, 0, 0);
-		if (!ts || !ts->used)
+	ts = thread_state_of(task, tid, false);
+	used = ts && ts->used;
+#ifdef WS_LEGACY
+	bpf_map_delete_elem(&thread_states, &tid);
+#endif
+	if (tid != tgid) {
+		if (!used)
 			return 0;
 		e = proc_reserve(task, WS_PROC_THREAD_EXIT, 0);
 	} else {

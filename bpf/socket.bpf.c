@@ -7,20 +7,23 @@
 #define WS_BTF_SHELL
 #include "capture.bpf.h"
 
+static __always_inline int moved(struct sock *sk, int ret, int flags, enum ws_dir dir)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct moved m = { .sk = sk, .task = task, .regs = task_regs(task), .ret = ret, .flags = flags, .dir = dir };
+
+	capture(&m);
+	return 0;
+}
+
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(sock_send, struct sock *sk, int ret, int flags)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-
-	capture(sk, ret, flags, WS_TX, 0, task, (struct pt_regs *)bpf_task_pt_regs(task));
-	return 0;
+	return moved(sk, ret, flags, WS_TX);
 }
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(sock_recv, struct sock *sk, int ret, int flags)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-
-	capture(sk, ret, flags, WS_RX, 0, task, (struct pt_regs *)bpf_task_pt_regs(task));
-	return 0;
+	return moved(sk, ret, flags, WS_RX);
 }

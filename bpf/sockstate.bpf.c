@@ -32,11 +32,11 @@ static __always_inline void on_listen(struct sock *sk)
 
 static __always_inline void on_dial(struct sock *sk)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_current();
 	struct thread_state *ts;
 	struct sock_state *st;
 
-	if (task->flags & PF_KTHREAD)
+	if (KREAD(task, flags) & PF_KTHREAD)
 		return;
 	ts = thread_state(task);
 	if (!ts || !flags_traced(ts->proc_flags))
@@ -62,7 +62,7 @@ static __always_inline void given_up(struct sock_state *st)
 
 	if (st->role != WS_ROLE_CLIENT || !(st->awaiting || st->dialled))
 		return;
-	ts = bpf_task_storage_get(&thread_states, bpf_get_current_task_btf(), 0, 0);
+	ts = thread_state_now();
 	if (ts && (ts->proc_flags & WS_PROC_LOOP) && bpf_get_current_pid_tgid() >> 32 == st->tgid)
 		ts->tok.sock = 0;
 }

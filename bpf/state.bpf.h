@@ -53,17 +53,42 @@ static __always_inline bool flags_traced(__u32 flags)
 	return cfg.trace_all || (flags & WS_PROC_TRACED);
 }
 
+/* State of a thread, by its task or (legacy) by its id; NULL: none yet, or (create, counted) no memory. */
+static __always_inline struct thread_state *thread_state_of(struct task_struct *task, __u32 tid, bool create)
+{
+	struct thread_state *ts;
+#ifdef WS_LEGACY
+	struct thread_state fresh = { .tid = tid };
+
+	ts = bpf_map_lookup_elem(&thread_states, &tid);
+	if (ts && ts->tid == tid)
+		return ts;
+	if (!create)
+		return NULL;
+	bpf_map_update_elem(&thread_states, &tid, &fresh, BPF_ANY);
+	ts = bpf_map_lookup_elem(&thread_states, &tid);
+#else
+	ts = bpf_task_storage_get(&thread_states, task, 0, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+#endif
+	if (!ts && create)
+		count(WS_K_TASK_STATE, 1);
+	return ts;
+}
+
+/* The running thread's, if it has one. */
+static __always_inline struct thread_state *thread_state_now(void)
+{
+	return thread_state_of(task_current(), (__u32)bpf_get_current_pid_tgid(), false);
+}
+
 /* State of the running thread with its process's flags up to date; NULL (counted) without memory. */
 static __always_inline struct thread_state *thread_state(struct task_struct *task)
 {
-	struct thread_state *ts;
+	struct thread_state *ts = thread_state_of(task, (__u32)bpf_get_current_pid_tgid(), true);
 	__u32 epoch = proc_epoch;
 
-	ts = bpf_task_storage_get(&thread_states, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!ts) {
-		count(WS_K_TASK_STATE, 1);
+	if (!ts)
 		return NULL;
-	}
 	if (ts->epoch != epoch) {
 		ts->proc_flags = proc_flags(bpf_get_current_pid_tgid() >> 32);
 		ts->epoch = epoch;
@@ -102,7 +127,7 @@ static __always_inline struct sock_state *sock_state_hash(struct sock *sk, bool 
 /* NULL: not known (create false) or no memory (create true; the caller counts). */
 static __always_inline struct sock_state *sock_state(struct sock *sk, bool create)
 {
-#ifdef WS_BTF_SHELL
+#if defined(WS_BTF_SHELL) && !defined(WS_LEGACY)
 	if (cfg.sk_storage)
 		return bpf_sk_storage_get(&sk_states, sk, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 #endif
@@ -219,7 +244,12 @@ static __always_inline void sock_fill(struct ws_ev_sock *e, struct sock *sk, str
 }
 
 /* The address that a connect() was given, for a socket that never got one. */
-static __always_inline void sock_fill_to(struct ws_ev_sock *e, void *user_addr)
+static __always_inline long read_addr(void *to, __u32 n, void *addr, bool user)
+{
+	return user ? bpf_probe_read_user(to, n, addr) : bpf_probe_read_kernel(to, n, addr);
+}
+
+static __always_inline void sock_fill_to(struct ws_ev_sock *e, void *addr, bool user)
 {
 	struct {
 		__u16 family, port;
@@ -227,17 +257,17 @@ static __always_inline void sock_fill_to(struct ws_ev_sock *e, void *user_addr)
 		__u8 v6[16];
 	} a = {};
 
-	if (bpf_probe_read_user(&a, 16, user_addr))
+	if (read_addr(&a, 16, addr, user))
 		return;
 	e->rport = bpf_ntohs(a.port);
 	if (a.family == AF_INET)
 		*(__u32 *)&e->raddr[12] = a.flow_or_v4;
-	else if (a.family == AF_INET6 && !bpf_probe_read_user(&a, sizeof(a), user_addr))
+	else if (a.family == AF_INET6 && !read_addr(&a, sizeof(a), addr, user))
 		__builtin_memcpy(e->raddr, a.v6, 16);
 }
 
-/* `user_addr`: sockaddr of the connect() under way, or NULL. */
-static __always_inline void sock_announce_to(struct sock *sk, struct sock_state *st, __u8 flags, void *user_addr)
+/* `addr`: sockaddr of the connect() under way, in user memory or the kernel's copy, or NULL. */
+static __always_inline void sock_announce_to(struct sock *sk, struct sock_state *st, __u8 flags, void *addr, bool user)
 {
 	struct ws_ev_sock *e;
 
@@ -248,8 +278,8 @@ static __always_inline void sock_announce_to(struct sock *sk, struct sock_state 
 		return;
 	}
 	sock_fill(e, sk, st, flags);
-	if (user_addr)
-		sock_fill_to(e, user_addr);
+	if (addr)
+		sock_fill_to(e, addr, user);
 	st->announced = 1;
 	count(WS_K_OUT, 1);
 	bpf_ringbuf_submit(e, wake_flags(sizeof(*e)));
@@ -257,7 +287,7 @@ static __always_inline void sock_announce_to(struct sock *sk, struct sock_state 
 
 static __always_inline void sock_announce(struct sock *sk, struct sock_state *st, __u8 flags)
 {
-	sock_announce_to(sk, st, flags, NULL);
+	sock_announce_to(sk, st, flags, NULL, false);
 }
 
 static __always_inline void sock_emit_state(struct sock_state *st, enum ws_sock_state state, __u32 err, __u64 pid_tgid)

@@ -4,9 +4,7 @@
  * found through the task's file table, the arguments in the registers that the task saved on entry.
  */
 #include "capture.bpf.h"
-
-#define S_IFMT 0170000
-#define S_IFSOCK 0140000
+#include "connect.bpf.h"
 
 /* The socket behind a descriptor of the running task, or NULL. */
 static __always_inline struct sock *fd_sock(struct task_struct *task, __u64 fd)
@@ -26,18 +24,27 @@ static __always_inline struct sock *fd_sock(struct task_struct *task, __u64 fd)
 /* One call, one transfer. A global function: the verifier goes through the core once, not per call. */
 __noinline int transfer(__u64 fd, __s64 ret, __u64 msg_flags, __u32 dir, __u32 behind)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct sock *sk = fd_sock(task, fd);
+	struct task_struct *task = task_current();
+	struct moved m = { .sk = fd_sock(task, fd), .task = task, .regs = task_regs(task), .ret = ret,
+			   .flags = msg_flags, .dir = dir == WS_TX ? WS_TX : WS_RX, .behind = behind };
 
-	if (sk && ret <= 0x7fffffff)
-		capture(sk, ret, msg_flags, dir == WS_TX ? WS_TX : WS_RX, behind, task,
-			(struct pt_regs *)bpf_task_pt_regs(task));
+	if (m.sk && ret <= 0x7fffffff)
+		capture(&m);
 	return 0;
 }
 
-static __always_inline struct pt_regs *regs_now(void)
+/* Legacy programs work out where the registers are, and compare: NULL (counted) if that is not the place. */
+static __always_inline struct pt_regs *regs_at_exit(struct trace_event_raw_sys_exit *ctx)
 {
-	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct pt_regs *r = task_regs(task_current());
+
+#ifdef WS_LEGACY
+	if (sys_number(r) != (__u32)ctx->id) {
+		count(WS_K_UNSEEN, 1);
+		return NULL;
+	}
+#endif
+	return r;
 }
 
 #if defined(__TARGET_ARCH_x86)
@@ -54,9 +61,10 @@ static __always_inline struct pt_regs *regs_now(void)
 	SEC("tracepoint/syscalls/sys_exit_" #name)                                                \
 	int sys_##name(struct trace_event_raw_sys_exit *ctx)                                      \
 	{                                                                                         \
-		struct pt_regs *r = regs_now();                                                   \
+		struct pt_regs *r = regs_at_exit(ctx);                                            \
                                                                                                   \
-		transfer(fd_arg(r), ctx->ret, flags_expr, dir, 0);                                 \
+		if (r)                                                                            \
+			transfer(fd_arg(r), ctx->ret, flags_expr, dir, 0);                        \
 		return 0;                                                                         \
 	}
 
@@ -75,8 +83,10 @@ EXIT(sendfile64, ARG0, 0, WS_TX)
 SEC("tracepoint/syscalls/sys_exit_splice")
 int sys_splice(struct trace_event_raw_sys_exit *ctx)
 {
-	struct pt_regs *r = regs_now();
+	struct pt_regs *r = regs_at_exit(ctx);
 
+	if (!r)
+		return 0;
 	transfer(ARG0(r), ctx->ret, 0, WS_RX, 0);
 	transfer(ARG2(r), ctx->ret, 0, WS_TX, 0);
 	return 0;
@@ -128,21 +138,23 @@ static long mmsg_transfer(__u32 i, void *ctx)
 
 static __always_inline int mmsg(struct trace_event_raw_sys_exit *ctx, __u32 dir)
 {
-	struct pt_regs *r = regs_now();
-	struct mmsg m = { .fd = ARG0(r), .flags = ARG3(r), .dir = dir };
+	struct pt_regs *r = regs_at_exit(ctx);
+	struct mmsg m = { .dir = dir };
 	struct thread_state *ts;
 	struct sys_args a;
 
-	if (ctx->ret <= 0)
+	if (!r || ctx->ret <= 0)
 		return 0;
 	sys_args_read(r, &a);
+	m.fd = a.a0;
+	m.flags = ARG3(r);
 	m.vec = a.a1;
 	m.n = ctx->ret;
-	ts = bpf_task_storage_get(&thread_states, bpf_get_current_task_btf(), 0, 0);
+	ts = thread_state_now();
 	if (ts)
 		ts->mm_vec = 0;
-	bpf_loop(MMSG_MAX, mmsg_add, &m, 0);
-	bpf_loop(MMSG_MAX, mmsg_transfer, &m, 0);
+	LOOP(MMSG_MAX, mmsg_add, &m);
+	LOOP(MMSG_MAX, mmsg_transfer, &m);
 	return 0;
 }
 
@@ -158,33 +170,16 @@ int sys_recvmmsg(struct trace_event_raw_sys_exit *ctx)
 	return mmsg(ctx, WS_RX);
 }
 
-/*
- * A connect() that fails before anything is sent (no route, no such path) changes no socket state: the
- * call's result is all there is to see.
- */
 SEC("tracepoint/syscalls/sys_exit_connect")
 int sys_connect(struct trace_event_raw_sys_exit *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct thread_state *ts;
-	struct sock_state st = {};
+	struct task_struct *task = task_current();
+	struct pt_regs *r = regs_at_exit(ctx);
 	struct sys_args a;
-	struct sock *sk;
 
-	if (ctx->ret != -101 /* ENETUNREACH */ && ctx->ret != -113 /* EHOSTUNREACH */)
+	if (!r || !connect_unsent(ctx->ret))
 		return 0;
-	ts = thread_state(task);
-	if (!ts || !flags_traced(ts->proc_flags))
-		return 0;
-	sys_args_read(regs_now(), &a);
-	sk = fd_sock(task, a.a0);
-	/* One that was sent and then refused by the network has been told by its state already. */
-	if (!sk || !sock_is_stream(sk) || sock_state(sk, false))
-		return 0;
-	sock_init(sk, &st, bpf_get_current_pid_tgid());
-	st.role = WS_ROLE_CLIENT;
-	st.dial = ts->tok;
-	sock_announce_to(sk, &st, WS_SOCK_CONNECTING, (void *)a.a1);
-	sock_emit_state(&st, WS_SS_FAILED, -ctx->ret, 0);
+	sys_args_read(r, &a);
+	connect_failed(task, fd_sock(task, a.a0), ctx->ret, (void *)a.a1, true);
 	return 0;
 }

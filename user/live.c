@@ -335,7 +335,7 @@ static const char *why_not(const struct features *f, enum feature feat)
 {
 	switch (f->err[feat]) {
 	case 0:
-		return "later";
+		return "granted";
 	case EPERM:
 	case EACCES:
 		return "not permitted";
@@ -351,8 +351,8 @@ static void banner(const struct live *l)
 	uname(&u);
 	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads, event loops\n", WS_VERSION,
 		u.release, u.machine, plan__name(loader__plan(l->loader)));
-	if (l->features.err[FEAT_FENTRY])
-		log_debug("fentry: %s, kprobe: %s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE));
+	log_debug("fentry: %s, kprobe: %s%s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE),
+		  l->features.legacy ? ", programs for kernels below 5.17" : "");
 	if (sinks__is_terminal_default(l->o))
 		fprintf(stderr, "No OTLP endpoint set: showing traces here. "
 				"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 sends them instead.\n");

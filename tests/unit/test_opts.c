@@ -179,7 +179,7 @@ static void test_mistakes(void **state)
 		       "wirespan: --max-requests: needs a value: --max-requests N\n"
 		       "wirespan: --capture: 255 is out of range 256..8KiB\n"
 		       "wirespan: --ring-size: 3M is not a power of two, such as 4MiB\n"
-		       "wirespan: --attach: x is not one of auto, socket, syscall\n"
+		       "wirespan: --attach: x is not one of auto, fentry, socket, kprobe, syscall\n"
 		       "wirespan: --port: '99999' is not a port (1..65535) or a range such as 8000-8010\n"
 		       "wirespan: --duration: 5 is not a number with its unit: give a unit of ms, s, m, h, as in 500ms\n");
 	assert_mistake("--queue-size 99999999999999999999G",

@@ -36,7 +36,7 @@ struct opts {
 	bool default_excludes;	 /* true; --no-default-excludes clears it */
 
 	/* capture */
-	char *attach;	      /* auto, socket, syscall */
+	char *attach;	      /* auto, or a plan */
 	uint32_t capture;     /* bytes per message head, 256..8192 */
 	uint64_t ring_size;   /* bytes */
 	uint32_t max_connections, max_requests;

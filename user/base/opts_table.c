@@ -44,7 +44,7 @@ const struct opt_row opt_rows[] = {
 
 	/* ---- capture ---- */
 	{ .name = "attach", .type = OPT_ENUM, .offset = AT(attach), .group = CAPTURE, .arg = "PLAN", .dflt = "auto",
-	  .choices = "auto|socket|syscall", .help = "hooks to use; auto takes the best that this kernel grants" },
+	  .choices = "auto|fentry|socket|kprobe|syscall", .help = "hooks to use; auto takes the best that this kernel grants" },
 	{ .name = "capture", .type = OPT_SIZE, .offset = AT(capture), .group = CAPTURE, .arg = "BYTES",
 	  .dflt = TO_STR(WS_CAPTURE_MAX), .min = 256, .max = WS_CAPTURE_MAX, .flags = OPT_NARROW,
 	  .help = "bytes taken of each message head; bodies are only counted" },

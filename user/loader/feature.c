@@ -17,8 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define TRACEFS "/sys/kernel/tracing"
-#define TRACEFS_OLD "/sys/kernel/debug/tracing"
+#include "user/loader/tracefs.h"
 
 /* Inode of the initial pid namespace: PROC_PID_INIT_INO, include/linux/proc_ns.h. */
 #define INIT_PID_NS_INO 0xEFFFFFFCu
@@ -155,14 +154,14 @@ static int probe_task_regs(struct features *f)
  */
 static int probe_tracefs(struct features *f)
 {
-	if (!access(TRACEFS "/events/syscalls", R_OK) || !access(TRACEFS_OLD "/events/syscalls", R_OK))
+	if (!access(TRACEFS_DIR "/events/syscalls", R_OK) || !access(TRACEFS_DIR_OLD "/events/syscalls", R_OK))
 		return 0;
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return errno;
-	if (mount("tracefs", TRACEFS, "tracefs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
+	if (mount("tracefs", TRACEFS_DIR, "tracefs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
 		return errno;
 	f->mounted_tracefs = true;
-	return access(TRACEFS "/events/syscalls", R_OK) ? errno : 0;
+	return access(TRACEFS_DIR "/events/syscalls", R_OK) ? errno : 0;
 }
 
 static int read_number(const char *path)
@@ -200,24 +199,68 @@ static int try_perf(struct perf_event_attr *attr, enum bpf_prog_type type)
 static int probe_syscall_tp(struct features *f)
 {
 	struct perf_event_attr attr = { .type = PERF_TYPE_TRACEPOINT };
-	int id = read_number(TRACEFS "/events/syscalls/sys_exit_write/id");
+	int id = tracefs__number("events/syscalls/sys_exit_write/id");
 
-	if (id < 0)
-		id = read_number(TRACEFS_OLD "/events/syscalls/sys_exit_write/id");
 	if (id < 0)
 		return -id;
 	attr.config = id;
 	return try_perf(&attr, BPF_PROG_TYPE_TRACEPOINT);
 }
 
+static int probe_loop(struct features *f)
+{
+	int ret = libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_loop, NULL);
+
+	return ret == 1 ? 0 : ret < 0 ? -ret : ENOSYS;
+}
+
 static int probe_fentry(struct features *f)
 {
-	return try_tracing("tcp_sendmsg", BPF_TRACE_FENTRY, nothing, 2);
+	return try_tracing("inet_sendmsg", BPF_TRACE_FEXIT, nothing, 2);
+}
+
+/* Is this parameter a pointer to that struct? */
+static bool points_to(const struct btf *btf, const struct btf_param *p, const char *name)
+{
+	const struct btf_type *t = btf__type_by_id(btf, p->type);
+
+	if (!btf_is_ptr(t))
+		return false;
+	t = btf__type_by_id(btf, t->type);
+	return btf_is_struct(t) && !strcmp(btf__name_by_offset(btf, t->name_off), name);
+}
+
+/* The programs take arguments by their place: what the kernel's type information says of it decides. */
+static int probe_stream_ops(struct features *f)
+{
+	static const struct {
+		const char *fn;
+		int n_args;
+	} ops[] = {
+		{ "inet_sendmsg", 3 }, { "unix_stream_sendmsg", 3 }, { "inet_recvmsg", 4 }, { "unix_stream_recvmsg", 4 },
+	};
+	struct btf *btf = btf__load_vmlinux_btf();
+	const struct btf_type *t;
+	int id, err = 0;
+
+	if (!btf)
+		return errno;
+	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]) && !err; i++) {
+		id = btf__find_by_name_kind(btf, ops[i].fn, BTF_KIND_FUNC);
+		t = id > 0 ? btf__type_by_id(btf, btf__type_by_id(btf, id)->type) : NULL;
+		if (!t)
+			err = ENOENT;
+		else if (btf_vlen(t) != ops[i].n_args || !points_to(btf, btf_params(t), "socket") ||
+			 !points_to(btf, btf_params(t) + 1, "msghdr"))
+			err = EPROTO;
+	}
+	btf__free(btf);
+	return err;
 }
 
 static int probe_kprobe(struct features *f)
 {
-	struct perf_event_attr attr = { .config1 = (__u64)(unsigned long)"tcp_sendmsg" };
+	struct perf_event_attr attr = { .config1 = (__u64)(unsigned long)"inet_sendmsg" };
 	int type = read_number("/sys/bus/event_source/devices/kprobe/type");
 
 	if (type < 0)
@@ -242,19 +285,28 @@ static const struct {
 	[FEAT_SOCK_LENGTH] = { "sock-length", "tracepoints sock_send_length, sock_recv_length", "kernel 6.3 or newer",
 			       probe_sock_length },
 	[FEAT_TASK_REGS] = { "task-regs", "saved registers of a task", "kernel 5.15 or newer", probe_task_regs },
+	[FEAT_LOOP] = { "loop", "loops as a call of the kernel", "kernel 5.17 or newer", probe_loop },
 	[FEAT_TRACEFS] = { "tracefs", "tracefs, found or privately mounted", "CAP_SYS_ADMIN, or mount it",
 			   probe_tracefs },
 	[FEAT_SYSCALL_TP] = { "syscall-tp", "system call tracepoints", "CONFIG_FTRACE_SYSCALLS", probe_syscall_tp },
 	[FEAT_FENTRY] = { "fentry", "fentry programs", "lockdown off, ftrace direct calls", probe_fentry },
 	[FEAT_KPROBE] = { "kprobe", "kprobes", "CONFIG_KPROBES, lockdown off", probe_kprobe },
+	[FEAT_STREAM_OPS] = { "stream-ops", "inet_sendmsg and the like, as we know them",
+			      "another attach plan (a report of this kernel's version is welcome)", probe_stream_ops },
 };
 
-/* What each plan stands on; a zero ends a row (FEAT_PRIVILEGE is checked first, for all). */
-static const enum feature plan_needs[][8] = {
-	[PLAN_SOCKET] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TASK_STORAGE, FEAT_TP_BTF, FEAT_ITER, FEAT_SOCK_LENGTH,
-			  FEAT_TASK_REGS },
-	[PLAN_SYSCALL] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TASK_STORAGE, FEAT_TP_BTF, FEAT_ITER, FEAT_TASK_REGS,
-			   FEAT_SYSCALL_TP },
+/* Without one of these the programs for older kernels run. */
+static const enum feature current_needs[] = { FEAT_TASK_STORAGE, FEAT_TASK_REGS, FEAT_LOOP };
+
+/*
+ * What each plan stands on; a zero ends a row (FEAT_PRIVILEGE is checked first, for all). FEAT_LOOP in a row: there
+ * is no build of the plan for older kernels.
+ */
+static const enum feature plan_needs[__PLAN_CNT][8] = {
+	[PLAN_FENTRY] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_FENTRY, FEAT_STREAM_OPS },
+	[PLAN_SOCKET] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_SOCK_LENGTH, FEAT_TASK_REGS, FEAT_LOOP },
+	[PLAN_KPROBE] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_KPROBE, FEAT_STREAM_OPS },
+	[PLAN_SYSCALL] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_SYSCALL_TP },
 };
 
 const char *feature__name(enum feature f)
@@ -267,11 +319,19 @@ const char *feature__remedy(enum feature f)
 	return table[f].remedy;
 }
 
+static const char *const plan_names[__PLAN_CNT] = { "none", "fentry", "socket", "kprobe", "syscall" };
+
 const char *plan__name(enum plan p)
 {
-	static const char *const names[] = { "none", "socket", "syscall" };
+	return plan_names[p];
+}
 
-	return names[p];
+enum plan plan__by_name(const char *name)
+{
+	for (enum plan p = PLAN_NONE + 1; p < __PLAN_CNT; p++)
+		if (!strcmp(name, plan_names[p]))
+			return p;
+	return PLAN_NONE;
 }
 
 bool features__plan_ok(const struct features *f, enum plan p, enum feature *ret_why)
@@ -298,9 +358,11 @@ void features__probe(struct features *f)
 	for (int i = 0; i < __FEAT_CNT; i++)
 		f->err[i] = table[i].probe(f);
 	libbpf_set_print(old);
-	f->plan = features__plan_ok(f, PLAN_SOCKET, &why)  ? PLAN_SOCKET :
-		  features__plan_ok(f, PLAN_SYSCALL, &why) ? PLAN_SYSCALL :
-							     PLAN_NONE;
+	for (size_t i = 0; i < sizeof(current_needs) / sizeof(current_needs[0]); i++)
+		f->legacy |= f->err[current_needs[i]] != 0;
+	for (enum plan p = PLAN_NONE + 1; p < __PLAN_CNT && !f->plan; p++)
+		if (features__plan_ok(f, p, &why))
+			f->plan = p;
 }
 
 void features__print(const struct features *f, FILE *out)
@@ -317,10 +379,11 @@ void features__print(const struct features *f, FILE *out)
 				table[i].remedy);
 	}
 	fprintf(out, "\n%-14s %s\n", "PLAN", "RESULT");
-	for (enum plan p = PLAN_SOCKET; p <= PLAN_SYSCALL; p++) {
+	for (enum plan p = PLAN_NONE + 1; p < __PLAN_CNT; p++) {
 		if (features__plan_ok(f, p, &why))
 			fprintf(out, "%-14s granted%s\n", plan__name(p), p == f->plan ? ", taken by --attach=auto" : "");
 		else
 			fprintf(out, "%-14s refused: %s: %s\n", plan__name(p), table[why].name, strerror(f->err[why]));
 	}
+	fprintf(out, "\nprograms: %s\n", f->legacy ? "those built for kernels below 5.17" : "current");
 }

@@ -12,14 +12,14 @@
 
 #include "user/base/log.h"
 #include "user/base/mem.h"
+#include "user/loader/programs.h"
 
-#include "bpf/wirespan.skel.h"
+#define VERIFIER_TAIL 4096 /* bytes of a libbpf message that are shown */
 
 struct loader {
-	struct wirespan_bpf *skel;
+	struct programs p;
 	struct ring_buffer *ring;
 	struct ws_ctl *ctl;
-	enum plan plan;
 	void (*fn)(void *ctx, const void *rec, size_t len);
 	void *ctx;
 	int polled;
@@ -30,25 +30,29 @@ struct loader {
 
 static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list args)
 {
-	char line[512];
+	char *text, *line, *rest;
+	va_list again;
+	int len;
 
 	if (log__level < LOG_LVL_DEBUG)
 		return 0;
-	vsnprintf(line, sizeof(line), fmt, args);
-	line[strcspn(line, "\n")] = '\0';
-	log_debug("libbpf: %s", line);
+	va_copy(again, args);
+	len = vsnprintf(NULL, 0, fmt, again);
+	va_end(again);
+	text = len < 0 ? NULL : mem__alloc(len + 1);
+	if (!text)
+		return 0;
+	vsnprintf(text, len + 1, fmt, args);
+	/* The verifier's log is one message; what matters is at its end. */
+	rest = len > VERIFIER_TAIL ? text + len - VERIFIER_TAIL : text;
+	while ((line = strsep(&rest, "\n")))
+		if (*line)
+			log_debug("libbpf: %s", line);
+	mem__free(text);
 	return 0;
 }
 
 /* ---- plans --------------------------------------------------------------------------------------- */
-
-static enum plan plan_by_name(const char *name)
-{
-	for (enum plan p = PLAN_SOCKET; p <= PLAN_SYSCALL; p++)
-		if (!strcmp(name, plan__name(p)))
-			return p;
-	return PLAN_NONE;
-}
 
 static int refuse(const struct features *f, enum plan p, enum feature why)
 {
@@ -68,11 +72,11 @@ static int refuse(const struct features *f, enum plan p, enum feature why)
 static int choose_plan(const struct loader_opts *o, const struct features *f, enum plan *ret_plan)
 {
 	bool automatic = !o->attach || !strcmp(o->attach, "auto");
-	enum plan p = automatic ? f->plan : plan_by_name(o->attach);
+	enum plan p = automatic ? f->plan : plan__by_name(o->attach);
 	enum feature why;
 
 	if (!automatic && p == PLAN_NONE) {
-		log_error("--attach=%s: no such plan. Plans: auto, socket, syscall.", o->attach);
+		log_error("--attach=%s: no such plan. Plans: auto, fentry, socket, kprobe, syscall.", o->attach);
 		return -EINVAL;
 	}
 	if (automatic && p == PLAN_NONE)
@@ -83,40 +87,27 @@ static int choose_plan(const struct loader_opts *o, const struct features *f, en
 	return 0;
 }
 
-static bool program_in_plan(const char *name, enum plan plan)
-{
-	if (!strncmp(name, "sys_", 4))
-		return plan == PLAN_SYSCALL;
-	if (!strcmp(name, "sock_send") || !strcmp(name, "sock_recv"))
-		return plan == PLAN_SOCKET;
-	return true;
-}
-
-static bool is_loop_program(const struct bpf_program *p)
-{
-	return !strncmp(bpf_program__name(p), "loop_", 5);
-}
-
 /* ---- open ------------------------------------------------------------------------------------------ */
 
-static void configure(struct loader *l, const struct loader_opts *o)
+static int configure(struct loader *l, const struct loader_opts *o)
 {
-	struct wirespan_bpf *skel = l->skel;
-	struct bpf_program *p;
+	struct ws_config *cfg = l->p.cfg;
+	struct bpf_object *obj = l->p.obj;
+	int err;
 
-	skel->rodata->cfg.capture = o->capture;
-	skel->rodata->cfg.wake_bytes = o->ring_size / 8;
-	skel->rodata->cfg.sk_storage = l->plan == PLAN_SOCKET;
-	skel->rodata->cfg.trace_all = o->trace_all;
-	if (getrandom((void *)&skel->rodata->cfg.kaddr_secret, sizeof(__u64), 0) < 0)
-		skel->rodata->cfg.kaddr_secret = (__u64)(unsigned long)skel;
-	memcpy((void *)skel->rodata->cfg.pattern, "traceparent:", 12);
-	bpf_map__set_max_entries(skel->maps.events, o->ring_size);
-	bpf_map__set_max_entries(skel->maps.sock_states, l->plan == PLAN_SOCKET ? 1 : o->max_connections);
-	bpf_object__for_each_program(p, skel->obj) {
-		bpf_program__set_autoload(p, program_in_plan(bpf_program__name(p), l->plan));
-		bpf_program__set_autoattach(p, !is_loop_program(p) && strcmp(bpf_program__name(p), "existing_sockets"));
-	}
+	cfg->capture = o->capture;
+	cfg->wake_bytes = o->ring_size / 8;
+	/* Kprobe and perf tracepoint programs are refused bpf_sk_storage_get. */
+	cfg->sk_storage = !l->p.legacy && (l->p.plan == PLAN_SOCKET || l->p.plan == PLAN_FENTRY);
+	cfg->trace_all = o->trace_all;
+	if (getrandom(&cfg->kaddr_secret, sizeof(__u64), 0) < 0)
+		cfg->kaddr_secret = (__u64)(unsigned long)l;
+	memcpy(cfg->pattern, "traceparent:", 12);
+	err = bpf_map__set_max_entries(bpf_object__find_map_by_name(obj, "events"), o->ring_size);
+	if (err)
+		return err;
+	return bpf_map__set_max_entries(bpf_object__find_map_by_name(obj, "sock_states"),
+					cfg->sk_storage ? 1 : o->max_connections);
 }
 
 static int on_ring(void *ctx, void *rec, size_t len)
@@ -130,27 +121,28 @@ static int on_ring(void *ctx, void *rec, size_t len)
 
 static int load_and_attach(struct loader *l)
 {
-	int err = wirespan_bpf__load(l->skel);
+	const char *program = "";
+	int err = programs__load(&l->p);
 
 	if (err) {
 		log_error("cannot load programs: %s. See `wirespan features`, and --log-level=debug for the verifier's words.",
 			  strerror(-err));
 		return err;
 	}
-	err = wirespan_bpf__attach(l->skel);
+	err = programs__attach(&l->p, &program);
 	if (err) {
-		log_error("cannot attach programs: %s. See `wirespan features`, and --log-level=debug for details.",
-			  strerror(-err));
+		log_error("cannot attach program %s: %s. See `wirespan features`, and --log-level=debug for details.",
+			  program, strerror(-err));
 		return err;
 	}
-	l->ring = ring_buffer__new(bpf_map__fd(l->skel->maps.events), on_ring, l, NULL);
+	l->ring = ring_buffer__new(programs__map(&l->p, "events"), on_ring, l, NULL);
 	if (!l->ring) {
 		err = -errno;
 		log_error("cannot map the ring buffer: %s. A smaller --ring-size may help.", strerror(errno));
 		return err;
 	}
 	l->ctl = mmap(NULL, sizeof(struct ws_ctl) * WS_CTL_SLOTS, PROT_READ | PROT_WRITE, MAP_SHARED,
-		      bpf_map__fd(l->skel->maps.ctl), 0);
+		      programs__map(&l->p, "ctl"), 0);
 	if (l->ctl == MAP_FAILED) {
 		l->ctl = NULL;
 		err = -errno;
@@ -174,15 +166,14 @@ struct loader *loader__open(const struct loader_opts *o, const struct features *
 	if (!l)
 		return NULL;
 	libbpf_set_print(log_libbpf);
-	l->plan = plan;
 	l->n_cpus = libbpf_num_possible_cpus();
-	l->skel = wirespan_bpf__open();
-	if (!l->skel) {
-		err = -errno;
-		log_error("cannot open the built-in programs: %s.", strerror(errno));
+	err = programs__open(&l->p, plan, f->legacy);
+	if (!err)
+		err = configure(l, o);
+	if (err) {
+		log_error("cannot open the built-in programs: %s.", strerror(-err));
 		goto out;
 	}
-	configure(l, o);
 	err = load_and_attach(l);
 out:
 	if (err) {
@@ -201,19 +192,19 @@ void loader__close(struct loader *l)
 	if (l->ctl)
 		munmap(l->ctl, sizeof(struct ws_ctl) * WS_CTL_SLOTS);
 	ring_buffer__free(l->ring);
-	wirespan_bpf__destroy(l->skel);
+	programs__close(&l->p);
 	mem__free(l);
 }
 
 void loader__detach(struct loader *l)
 {
 	loader__loop_hooks(l, false);
-	wirespan_bpf__detach(l->skel);
+	programs__detach(&l->p);
 }
 
 enum plan loader__plan(const struct loader *l)
 {
-	return l->plan;
+	return l->p.plan;
 }
 
 /* ---- running --------------------------------------------------------------------------------------- */
@@ -240,8 +231,9 @@ static int run_iterator(struct loader *l, uint32_t pass)
 	int fd, err = 0;
 	ssize_t n;
 
-	l->skel->bss->iter_pass = pass;
-	link = bpf_program__attach_iter(l->skel->progs.existing_sockets, NULL);
+	*l->p.iter_pass = pass;
+	link = bpf_program__attach_iter(
+		bpf_object__find_program_by_name(l->p.obj, "existing_sockets"), NULL);
 	if (!link)
 		return -errno;
 	fd = bpf_iter_create(bpf_link__fd(link));
@@ -269,11 +261,11 @@ int loader__existing_sockets(struct loader *l)
 {
 	int err;
 
-	l->skel->bss->iter_done = 0;
+	*l->p.iter_done = 0;
 	err = run_iterator(l, 1);
 	if (!err)
 		err = run_iterator(l, 2);
-	l->skel->bss->iter_done = 1;
+	*l->p.iter_done = 1;
 	if (err)
 		log_warn("existing sockets could not be listed: %s: connections made before now may miss their role.",
 			 strerror(-err));
@@ -283,10 +275,10 @@ int loader__existing_sockets(struct loader *l)
 int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags)
 {
 	struct ws_proc_ctl c = { .tgid = tgid, .flags = flags };
-	int fd = bpf_map__fd(l->skel->maps.procs);
+	int fd = programs__map(&l->p, "procs");
 	int err = flags ? bpf_map_update_elem(fd, &tgid, &c, BPF_ANY) : bpf_map_delete_elem(fd, &tgid);
 
-	__atomic_fetch_add(&l->skel->data->proc_epoch, 1, __ATOMIC_RELEASE);
+	__atomic_fetch_add(l->p.proc_epoch, 1, __ATOMIC_RELEASE);
 	return err;
 }
 
@@ -295,26 +287,26 @@ int loader__loop_hooks(struct loader *l, bool on)
 	struct bpf_program *p;
 	int i = 0, n = 0;
 
-	if (!l->skel || on == l->loop_on)
+	if (!l->p.obj || on == l->loop_on)
 		return 0;
 	l->loop_on = on;
 	if (!on) {
-		l->skel->bss->loop_armed = 0; /* first: from here on no callback is believed */
+		*l->p.loop_armed = 0; /* first: from here on no callback is believed */
 		for (i = 0; i < 8; i++) {
 			bpf_link__destroy(l->loop_links[i]);
 			l->loop_links[i] = NULL;
 		}
 		return 0;
 	}
-	bpf_object__for_each_program(p, l->skel->obj) {
-		if (!is_loop_program(p) || i >= 8)
+	bpf_object__for_each_program(p, l->p.obj) {
+		if (!program__is_loop(p) || i >= 8)
 			continue;
 		l->loop_links[i] = bpf_program__attach(p); /* an architecture may lack some of the calls */
 		n += l->loop_links[i] != NULL;
 		i++;
 	}
 	if (n) {
-		l->skel->bss->loop_armed = 1;
+		*l->p.loop_armed = 1;
 		return 0;
 	}
 	l->loop_on = false;
@@ -342,7 +334,7 @@ static void program_times(struct loader *l, struct stats *st)
 	struct bpf_program *p;
 
 	st->kernel_runs = st->kernel_run_ns = 0;
-	bpf_object__for_each_program(p, l->skel->obj) {
+	bpf_object__for_each_program(p, l->p.obj) {
 		struct bpf_prog_info info = {};
 		__u32 len = sizeof(info);
 
@@ -362,7 +354,7 @@ void loader__stats(struct loader *l, struct stats *st)
 
 	if (!all)
 		return;
-	if (!bpf_map_lookup_elem(bpf_map__fd(l->skel->maps.kstats), &zero, all)) {
+	if (!bpf_map_lookup_elem(programs__map(&l->p, "kstats"), &zero, all)) {
 		for (int cpu = 0; cpu < l->n_cpus; cpu++)
 			for (int i = 0; i < __WS_K_CNT; i++)
 				sum[i] += all[(size_t)cpu * __WS_K_CNT + i];
@@ -379,5 +371,6 @@ void loader__stats(struct loader *l, struct stats *st)
 		st->kernel_bytes = sum[WS_K_BYTES];
 	}
 	mem__free(all);
+	st->missed_probes = programs__missed(&l->p);
 	program_times(l, st);
 }

@@ -13,8 +13,8 @@
 /* struct stats beside its rows, by name. */
 #define COUNTERS(X)                                                                                       \
 	X(requests) X(traces) X(parents_proven) X(parents_remote) X(roots) X(ambiguous) X(gap_bytes)      \
-	X(fault_events) X(unseen_events) X(stopped_events) X(skipped_events) X(kernel_runs)               \
-	X(kernel_run_ns) X(kernel_bytes) \
+	X(fault_events) X(unseen_events) X(stopped_events) X(skipped_events) X(missed_probes)             \
+	X(kernel_runs) X(kernel_run_ns) X(kernel_bytes)                                                    \
 	X(contexts_seen) X(contexts_unseen) X(contexts_differ) X(acked_batches) X(export_retries) X(recorded) X(recording_lost)
 
 static const struct {
@@ -260,6 +260,9 @@ static void print_gaps(FILE *out, const struct stats *st)
 {
 	uint64_t bytes = load(&st->gap_bytes), faults = load(&st->fault_events), unseen = load(&st->unseen_events);
 
+	if (load(&st->missed_probes))
+		fprintf(out, "Missed probes: %s: the kernel did not run a program that was due.\n",
+			NUM(load(&st->missed_probes)));
 	if (bytes)
 		fprintf(out, "Gaps: %s byte%s of messages not seen.\n", NUM(bytes), plural(bytes));
 	if (faults || unseen)

@@ -512,6 +512,16 @@ struct msghdr {
 	unsigned int msg_flags;
 };
 
+enum iter_type {
+	ITER_UBUF = 0,
+	ITER_IOVEC = 1,
+	ITER_BVEC = 2,
+	ITER_KVEC = 3,
+	ITER_FOLIOQ = 4,
+	ITER_XARRAY = 5,
+	ITER_DISCARD = 6,
+};
+
 struct kvec {
 	void *iov_base;
 	size_t iov_len;

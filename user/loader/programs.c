@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/loader/programs.h"
+
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "user/base/log.h"
+#include "user/loader/kprobes.h"
+
+#include "bpf/wirespan.skel.h"
+#include "bpf/wirespan_legacy.skel.h"
+
+/* Programs that belong to one plan, by the beginning of their name; all others run in every plan. */
+static const struct {
+	const char *prefix;
+	enum plan plan;
+} owners[] = {
+	{ "fx_", PLAN_FENTRY }, { "kp_", PLAN_KPROBE },	     { "kr_", PLAN_KPROBE },
+	{ "sys_", PLAN_SYSCALL }, { "sock_send", PLAN_SOCKET }, { "sock_recv", PLAN_SOCKET },
+};
+
+static bool starts_with(const char *s, const char *prefix)
+{
+	return !strncmp(s, prefix, strlen(prefix));
+}
+
+static bool in_plan(const char *name, enum plan plan)
+{
+	for (size_t i = 0; i < sizeof(owners) / sizeof(owners[0]); i++)
+		if (starts_with(name, owners[i].prefix))
+			return owners[i].plan == plan;
+	return true;
+}
+
+bool program__is_loop(const struct bpf_program *prog)
+{
+	return starts_with(bpf_program__name(prog), "loop_");
+}
+
+/* The iterator is run, not attached. */
+static bool attached_at_start(const struct bpf_program *prog)
+{
+	return !program__is_loop(prog) && strcmp(bpf_program__name(prog), "existing_sockets");
+}
+
+/* Functions come and go between kernels: a program whose function is not there is left out. */
+static bool target_exists(const struct btf *kernel, const struct bpf_program *prog)
+{
+	const char *section = bpf_program__section_name(prog), *fn = strchr(section, '/');
+
+	if (!starts_with(section, "fexit/") && !starts_with(section, "kprobe/") && !starts_with(section, "kretprobe/"))
+		return true;
+	return btf__find_by_name_kind(kernel, fn + 1, BTF_KIND_FUNC) > 0;
+}
+
+#define BIND(p, s)                                              \
+	do {                                                    \
+		(p)->obj = (s)->obj;                            \
+		(p)->cfg = (struct ws_config *)&(s)->rodata->cfg; \
+		(p)->proc_epoch = &(s)->data->proc_epoch;       \
+		(p)->loop_armed = &(s)->bss->loop_armed;        \
+		(p)->iter_done = &(s)->bss->iter_done;          \
+		(p)->iter_pass = &(s)->bss->iter_pass;          \
+	} while (0)
+
+static void bind(struct programs *p)
+{
+	if (p->legacy)
+		BIND(p, (struct wirespan_legacy_bpf *)p->skel);
+	else
+		BIND(p, (struct wirespan_bpf *)p->skel);
+}
+
+int programs__open(struct programs *p, enum plan plan, bool legacy)
+{
+	struct bpf_program *prog;
+	struct btf *kernel;
+
+	*p = (struct programs){ .plan = plan, .legacy = legacy };
+	kernel = btf__load_vmlinux_btf();
+	if (!kernel)
+		return -errno;
+	p->skel = legacy ? (void *)wirespan_legacy_bpf__open() : (void *)wirespan_bpf__open();
+	if (!p->skel) {
+		int err = -errno;
+
+		btf__free(kernel);
+		return err;
+	}
+	bind(p);
+	bpf_object__for_each_program(prog, p->obj)
+		bpf_program__set_autoload(prog, in_plan(bpf_program__name(prog), plan) && target_exists(kernel, prog));
+	btf__free(kernel);
+	return 0;
+}
+
+int programs__load(struct programs *p)
+{
+	int err = p->legacy ? wirespan_legacy_bpf__load(p->skel) : wirespan_bpf__load(p->skel);
+
+	if (!err)
+		bind(p);
+	return err;
+}
+
+static int attach_one(struct programs *p, struct bpf_program *prog)
+{
+	struct bpf_link *link;
+
+	if (p->n_links == PROGRAMS_LINKS_MAX)
+		return -E2BIG;
+	if (starts_with(bpf_program__section_name(prog), "kretprobe/"))
+		link = kprobes__attach_return(p->kprobes, prog);
+	else
+		link = bpf_program__attach(prog);
+	if (!link)
+		return -errno;
+	p->links[p->n_links++] = link;
+	return 0;
+}
+
+int programs__attach(struct programs *p, const char **ret_name)
+{
+	struct bpf_program *prog;
+	int err;
+
+	if (p->plan == PLAN_KPROBE) {
+		p->kprobes = kprobes__new();
+		if (!p->kprobes)
+			return -errno;
+	}
+	bpf_object__for_each_program(prog, p->obj) {
+		if (!bpf_program__autoload(prog) || !attached_at_start(prog))
+			continue;
+		*ret_name = bpf_program__name(prog);
+		err = attach_one(p, prog);
+		/* An architecture may lack some of the system calls. */
+		if (err == -ENOENT && starts_with(*ret_name, "sys_"))
+			continue;
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+void programs__detach(struct programs *p)
+{
+	while (p->n_links)
+		bpf_link__destroy(p->links[--p->n_links]);
+	kprobes__free(p->kprobes);
+	p->kprobes = NULL;
+}
+
+void programs__close(struct programs *p)
+{
+	programs__detach(p);
+	if (p->skel && p->legacy)
+		wirespan_legacy_bpf__destroy(p->skel);
+	else if (p->skel)
+		wirespan_bpf__destroy(p->skel);
+	p->skel = NULL;
+	p->obj = NULL;
+}
+
+int programs__map(const struct programs *p, const char *name)
+{
+	return bpf_object__find_map_fd_by_name(p->obj, name);
+}
+
+uint64_t programs__missed(const struct programs *p)
+{
+	uint64_t missed = kprobes__missed(p->kprobes);
+	struct bpf_program *prog;
+
+	bpf_object__for_each_program(prog, p->obj) {
+		struct bpf_prog_info info = {};
+		__u32 len = sizeof(info);
+
+		if (bpf_program__fd(prog) >= 0 && !bpf_obj_get_info_by_fd(bpf_program__fd(prog), &info, &len))
+			missed += info.recursion_misses;
+	}
+	return missed;
+}

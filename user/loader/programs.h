@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The built-in programs: two builds of the same sources (bpf/compat.bpf.h says why), of which one is opened,
+ * cut down to the programs of one attach plan, loaded and attached.
+ */
+#ifndef WS_PROGRAMS_H
+#define WS_PROGRAMS_H
+
+#include <bpf/libbpf.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bpf/event.h"
+#include "user/loader/feature.h"
+
+#define PROGRAMS_LINKS_MAX 64
+
+struct programs {
+	struct bpf_object *obj;
+	struct ws_config *cfg; /* writable until programs__load() */
+	/* Variables of the running programs, see bpf/maps.bpf.h. */
+	volatile uint32_t *proc_epoch, *loop_armed, *iter_done, *iter_pass;
+
+	enum plan plan;
+	bool legacy;
+	void *skel;
+	struct bpf_link *links[PROGRAMS_LINKS_MAX];
+	int n_links;
+	struct kprobes *kprobes; /* return probes of plan kprobe, or NULL */
+};
+
+/* 0 or -errno; the caller says what went wrong. Whatever happened, programs__close() releases it. */
+int programs__open(struct programs *p, enum plan plan, bool legacy);
+int programs__load(struct programs *p);
+/* On error *ret_name is the program that could not be attached. */
+int programs__attach(struct programs *p, const char **ret_name);
+void programs__detach(struct programs *p);
+void programs__close(struct programs *p);
+
+int programs__map(const struct programs *p, const char *name); /* descriptor */
+/* Of one loop turn ("loop_"): attached by the loader when they are needed. */
+bool program__is_loop(const struct bpf_program *prog);
+/* Entries and returns that the kernel skipped (recursion, too many calls at once): transfers that nobody saw. */
+uint64_t programs__missed(const struct programs *p);
+
+#endif
