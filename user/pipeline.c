@@ -216,6 +216,8 @@ static bool make_match(struct pipeline *p, const struct opts *o, const struct si
 
 	if (match__evidence_mask(o->evidence_off, &mo.evidence_off))
 		return false;
+	if (!o->evidence_single)
+		mo.evidence_off |= 1u << EVIDENCE_SINGLE;
 	p->match = match__new(&mo);
 	return p->match != NULL;
 }

@@ -46,6 +46,7 @@ struct opts {
 	char *route_patterns; /* comma-separated */
 	bool opt_in_attributes;
 	char *evidence_off;   /* comma-separated kinds of evidence that may not prove a parent */
+	bool evidence_single; /* take the one request alive in an event loop as the parent */
 	char *known_methods;  /* OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS, NULL: the default list */
 	bool redact;	      /* true */
 	char *redact_keys;    /* further query keys */

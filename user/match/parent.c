@@ -15,9 +15,10 @@
  *             A thread cloned while its parent served a request, and gone when that was answered, or
  *             at once after (whoever joins a thread goes on before the kernel has ended it). A pool's
  *             worker, even one grown inside the request, outlives it: no parent.
- *   single    Reactors (non-blocking reads): only if one request is alive in the process, none has
- *             ended there just before (it may have left background work behind), this very thread read
- *             it, and the process never called out by itself.
+ *   single    Only where the operator vouches for it (--evidence-single). Reactors (non-blocking reads):
+ *             one request is alive in the process, none has ended there just before (it may have left
+ *             background work behind), this very thread read it, and the process never called out by
+ *             itself. No proof: work that a request leaves behind may start at any time later.
  *
  * Everything else has no parent, and a reason.
  */
@@ -197,16 +198,19 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 
 static void by_single(struct match *m, struct exchange *x, const struct ws_token *t)
 {
-	struct proc *p = proc__find(m, x->tgid, false);
+	bool wanted = allowed(x, EVIDENCE_SINGLE);
+	struct proc *p = proc__find(m, x->tgid, wanted);
 	struct exchange *s = p ? p->live : NULL;
 
 	if (!p || !p->n_live) {
-		if (p && p->served && m->now >= p->zombie_until)
+		if (p && wanted)
 			p->autonomous = true;
 		x->edge = EDGE_NONE;
 		return;
 	}
-	if (p->n_live > 1)
+	if (!wanted)
+		parent__refuse(x, "nothing tells whose work this is in an event loop");
+	else if (p->n_live > 1)
 		parent__refuse(x, "several requests were live in this event loop");
 	else if (m->now < p->zombie_until)
 		parent__refuse(x, "an abandoned request may still be running");
