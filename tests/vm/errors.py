@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may go wrong with a virtual machine, as opposed to with what runs in it."""
+
+
+class VmError(Exception):
+    """One line that names the kernel; `console` has the guest's last lines if there was one."""
+
+    def __init__(self, text, console=""):
+        super().__init__(text)
+        self.console = console

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian's kernels: found by version, downloaded, unpacked into a cache (not installed).
+
+    CACHE/kernels/VERSION/         what is in the packages; "vmlinuz" and "modules" point to the places in it
+    CACHE/kernels/.alias/6.1       which VERSION a short name stood for when it was last looked up
+"""
+import contextlib
+import fcntl
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+
+import apt
+from errors import VmError
+
+CACHE = pathlib.Path(os.environ.get("WS_CACHE") or "/var/cache/wirespan")
+ALIAS_FOR = 7 * 24 * 3600  # seconds for which a short name keeps its meaning
+ARCH = "amd64"
+
+# Short name: suites to look in, and what the version has to look like.
+KERNELS = {
+    "5.10": (["bullseye-security"], r"5\.10\..*"),
+    "6.1": (["bookworm", "bookworm-security"], r"6\.1\..*"),
+    "6.12": (["trixie"], r"6\.12\..*"),
+    "6.18": (["trixie-backports"], r"6\.18\..*"),
+    "newest": (["trixie-backports", "sid"], r"\d+\.\d+.*"),
+}
+EVERYWHERE = ["bullseye-security", "bookworm", "bookworm-security", "bookworm-backports", "trixie",
+              "trixie-security", "trixie-backports", "sid"]
+# Nothing of a virtual machine, half of the bytes.
+UNWANTED = ["drivers/gpu", "drivers/media", "drivers/net/wireless", "drivers/infiniband", "drivers/scsi",
+            "drivers/staging", "drivers/iio", "drivers/usb", "sound"]
+UNPACKED = 450e6  # bytes that the largest needs while it is unpacked
+
+
+class Kernel:
+    def __init__(self, directory):
+        self.dir, self.version = directory, directory.name
+        self.vmlinuz, self.modules = directory / "vmlinuz", directory / "modules"
+
+    def __str__(self):
+        return self.version
+
+
+def _key(version):
+    return [int(n) for n in re.findall(r"\d+", version)]
+
+
+@contextlib.contextmanager
+def _locked(name):
+    """One at a time prepares a kernel; who comes second finds it done."""
+    (CACHE / "kernels").mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "kernels" / f".{name}.lock", "w") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"  WAIT     kernel {name} is being prepared by another process", flush=True)
+            fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+
+def _candidates(source, pattern):
+    """[(version, package)], newest first. Plain flavour: -cloud- has no 9p, -rt- schedules otherwise."""
+    found = []
+    for name in source.names("linux-image-"):
+        m = re.fullmatch(rf"linux-image-(\d+\.\d+[^-]*(?:-\d+)?)-{ARCH}", name)
+        if m and re.fullmatch(pattern, m[1]):
+            found.append((f"{m[1]}-{ARCH}", name))
+    return sorted(found, key=lambda c: _key(c[0]), reverse=True)
+
+
+def _packages(source, image, version):
+    """From 6.19 on an image is empty and depends on the packages that have its parts."""
+    depends = re.findall(r"linux-(?:binary|modules|base)-[^ ,|]+", source.record(image).get("Depends", ""))
+    return [image, *(d for d in depends if version.removesuffix(f"-{ARCH}") in d)]
+
+
+def _run(*argv):
+    r = subprocess.run([str(a) for a in argv], capture_output=True, text=True)
+    if r.returncode:
+        raise VmError(f"{argv[0]}: {(r.stderr.strip().splitlines() or ['failed'])[-1]}")
+
+
+def _unpack(source, image, version, target):
+    free = shutil.disk_usage(CACHE).free
+    if free < UNPACKED:
+        raise VmError(f"{free / 1e6:.0f} MB free in {CACHE}, {UNPACKED / 1e6:.0f} MB needed: disk full")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as scratch:
+        scratch = pathlib.Path(scratch)
+        tree = scratch / "tree"
+        tree.mkdir()
+        for package in _packages(source, image, version):
+            _run("dpkg-deb", "-x", source.download(package, scratch), tree)
+        modules = next((d for d in (tree / "lib/modules", tree / "usr/lib/modules") if (d / version).is_dir()), None)
+        vmlinuz = [p for p in (tree / f"boot/vmlinuz-{version}", (modules or tree) / version / "vmlinuz") if p.exists()]
+        if not modules or not vmlinuz:
+            raise VmError(f"no {'kernel' if modules else 'modules'} in the packages of {image}")
+        for unwanted in UNWANTED:
+            shutil.rmtree(modules / version / "kernel" / unwanted, ignore_errors=True)
+        if modules.parent.parent != tree:  # depmod wants DIR/lib/modules
+            (tree / "lib").symlink_to("usr/lib")
+        _run("depmod", "-b", tree, version)
+        (tree / "vmlinuz").symlink_to(vmlinuz[0].relative_to(tree))
+        (tree / "modules").symlink_to((modules / version).relative_to(tree))
+        tree.chmod(0o755)
+        tree.rename(target)
+
+
+def _cached_alias(name):
+    """(kernel, whether its name is still fresh), or (None, False)."""
+    alias = CACHE / "kernels" / ".alias" / name
+    if not alias.exists():
+        return None, False
+    directory = CACHE / "kernels" / alias.read_text().strip()
+    if not (directory / "vmlinuz").exists():
+        return None, False
+    return Kernel(directory), time.time() - alias.stat().st_mtime < ALIAS_FOR
+
+
+def _fetch(name, suites, pattern, old):
+    source = apt.Apt(CACHE, suites, ARCH)
+    source.update()
+    found = _candidates(source, pattern)
+    if not found and old:
+        print(f"kernel {name}: not looked up ({source.complaint or 'not listed any more'}): {old} of before", flush=True)
+        return old
+    if not found:
+        raise VmError(f"no such Debian kernel in {', '.join(suites)}" + (f": {source.complaint}" if source.complaint else ""))
+    for i, (version, image) in enumerate(found[:3]):
+        target = CACHE / "kernels" / version
+        try:
+            if not (target / "vmlinuz").exists():
+                _unpack(source, image, version, target)
+            return Kernel(target)
+        except VmError as e:  # mirrors list packages that they no longer have
+            if i + 1 == min(3, len(found)) or "downloaded" not in str(e):
+                raise
+            print(f"kernel {version}: {e}; trying the one before it", flush=True)
+    raise AssertionError("unreachable")
+
+
+def get(name):
+    """The kernel of a short name (KERNELS), of a series like 6.17, or of a whole version."""
+    try:
+        if not re.fullmatch(r"newest|\d+\.\d+[A-Za-z0-9.+~-]*", name):
+            raise VmError(f"give {', '.join(KERNELS)} or a version")
+        exact = name if name.endswith(f"-{ARCH}") else f"{name}-{ARCH}"
+        if (CACHE / "kernels" / exact / "vmlinuz").exists():
+            return Kernel(CACHE / "kernels" / exact)
+        with _locked(name):
+            old, fresh = _cached_alias(name)
+            if fresh:
+                return old
+            series = re.fullmatch(r"\d+\.\d+", name)
+            pattern = re.escape(name) + (r"\..*" if series else "")
+            suites, pattern = KERNELS.get(name, (EVERYWHERE, pattern))
+            kernel = _fetch(name, suites, pattern, old)
+            alias = CACHE / "kernels" / ".alias" / name
+            alias.parent.mkdir(exist_ok=True)
+            alias.write_text(kernel.version + "\n")
+            return kernel
+    except (VmError, OSError) as e:
+        raise VmError(f"kernel {name}: {e}") from e
