@@ -332,11 +332,11 @@ static __always_inline bool take_ctl(struct xfer *x, struct seen *o)
 static __always_inline void capture(const struct moved *m)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct xfer x = { .dir = m->dir, .behind = m->behind };
 	struct task_struct *task = m->task; /* KREAD() would relocate the step through `m` too */
 	struct sock *sk = m->sk;
 	struct seen o = { .sk = sk };
 	int ret = m->ret;
+	struct xfer *x;
 	bool trusted;
 
 	if (!sock_is_stream(sk) || (m->flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)))
@@ -357,40 +357,44 @@ static __always_inline void capture(const struct moved *m)
 		count(WS_K_STOPPED, 1);
 		return;
 	}
-	x.size = ret > 0 ? ret : 0;
+	x = &o.ts->xfer;
+	__builtin_memset(x, 0, sizeof(*x));
+	x->dir = m->dir;
+	x->behind = m->behind;
+	x->size = ret > 0 ? ret : 0;
 	if (ret < 0) {
-		x.flags |= WS_DATA_ERROR;
-		x.err = -ret;
+		x->flags |= WS_DATA_ERROR;
+		x->err = -ret;
 	} else if (ret == 0) {
 		if (m->dir == WS_TX)
 			return;
-		x.flags |= WS_DATA_EOF;
+		x->flags |= WS_DATA_EOF;
 	}
 	/* I/O workers block for a completion loop: their thread is nobody's. */
 	if ((m->flags & MSG_DONTWAIT) || (KREAD(task, flags) & (PF_KTHREAD | PF_IO_WORKER)) ||
 	    (KREAD(sk, sk_socket, file, f_flags) & O_NONBLOCK))
-		x.flags |= WS_DATA_NONBLOCK;
+		x->flags |= WS_DATA_NONBLOCK;
 	if (!o.st->id)
 		sock_init(sk, o.st, pid_tgid);
-	take_position(&x, &o);
+	take_position(x, &o);
 	if (!o.st->announced)
 		sock_announce(sk, o.st, 0);
-	trusted = find_buffer(&x, &o, m) && !(m->flags & MSG_TRUNC);
-	take_token(&x, &o, (__u32)pid_tgid);
-	if (take_ctl(&x, &o))
+	trusted = find_buffer(x, &o, m) && !(m->flags & MSG_TRUNC);
+	take_token(x, &o, (__u32)pid_tgid);
+	if (take_ctl(x, &o))
 		return;
 	count(WS_K_IN, 1);
 	if (!trusted) {
-		x.want = 0;
-		if (x.size) {
-			x.flags |= WS_DATA_UNSEEN;
+		x->want = 0;
+		if (x->size) {
+			x->flags |= WS_DATA_UNSEEN;
 			count(WS_K_UNSEEN, 1);
 		}
 	}
-	x.scan = m->dir == WS_RX && o.st->role == WS_ROLE_SERVER;
-	x.sock = o.st->id;
-	x.seq = o.st->seq[m->dir]++;
-	emit_transfer(&x, o.ts);
+	x->scan = m->dir == WS_RX && o.st->role == WS_ROLE_SERVER;
+	x->sock = o.st->id;
+	x->seq = o.st->seq[m->dir]++;
+	emit_transfer(o.ts);
 }
 
 #endif

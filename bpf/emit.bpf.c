@@ -220,7 +220,7 @@ static __always_inline void emit_iov(struct xfer *x)
 
 /* The sequence number was taken before: a record that finds no room leaves a hole that tells. */
 #ifdef WS_LEGACY
-__noinline int emit_stored(__u32 tid)
+__noinline int emit_of_thread(__u32 tid)
 {
 	struct thread_state *ts = thread_state_of(NULL, tid, false);
 	struct xfer *x = ts ? &ts->xfer : NULL;

@@ -5,23 +5,22 @@
 #include "maps.bpf.h"
 
 /*
- * Sends a transfer to the ring. The function behind it is global, so that the verifier goes through it once;
- * legacy kernels let such a function take scalars only, and the transfer travels in the thread's state.
+ * Sends a thread's transfer to the ring. The function behind it is global, so that the verifier goes through it
+ * once; legacy kernels let such a function take scalars only.
  */
 #ifdef WS_LEGACY
-int emit_stored(__u32 tid);
+int emit_of_thread(__u32 tid);
 
-static __always_inline void emit_transfer(const struct xfer *x, struct thread_state *ts)
+static __always_inline void emit_transfer(struct thread_state *ts)
 {
-	ts->xfer = *x;
-	emit_stored(ts->tid);
+	emit_of_thread(ts->tid);
 }
 #else
 int emit_one(struct xfer *x);
 
-static __always_inline void emit_transfer(struct xfer *x, struct thread_state *ts)
+static __always_inline void emit_transfer(struct thread_state *ts)
 {
-	emit_one(x);
+	emit_one(&ts->xfer);
 }
 #endif
 

@@ -74,9 +74,9 @@ struct thread_state {
 	__u32 mm_idx;
 	__u32 used; /* a provisional token was handed out */
 	struct kcall call;
+	struct xfer xfer; /* the transfer under way: together with it the stack would be too deep */
 #ifdef WS_LEGACY
 	__u32 tid; /* the hash key again */
-	struct xfer xfer;
 #endif
 };
 

@@ -58,7 +58,7 @@ static __always_inline struct thread_state *thread_state_of(struct task_struct *
 {
 	struct thread_state *ts;
 #ifdef WS_LEGACY
-	struct thread_state fresh = { .tid = tid };
+	static const struct thread_state fresh; /* too large for the stack */
 
 	ts = bpf_map_lookup_elem(&thread_states, &tid);
 	if (ts && ts->tid == tid)
@@ -67,6 +67,8 @@ static __always_inline struct thread_state *thread_state_of(struct task_struct *
 		return NULL;
 	bpf_map_update_elem(&thread_states, &tid, &fresh, BPF_ANY);
 	ts = bpf_map_lookup_elem(&thread_states, &tid);
+	if (ts)
+		ts->tid = tid;
 #else
 	ts = bpf_task_storage_get(&thread_states, task, 0, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 #endif
@@ -105,8 +107,9 @@ static __always_inline __u64 sock_ino(struct sock *sk)
 
 static __always_inline struct sock_state *sock_state_hash(struct sock *sk, bool create)
 {
-	struct sock_state fresh = {}, *st;
+	static const struct sock_state fresh; /* too large for the stack */
 	__u64 key = (__u64)sk, ino = sock_ino(sk);
+	struct sock_state *st;
 
 	st = bpf_map_lookup_elem(&sock_states, &key);
 	/* A socket without an inode is closing (or not accepted yet): nothing to compare. */
@@ -117,11 +120,15 @@ static __always_inline struct sock_state *sock_state_hash(struct sock *sk, bool 
 	}
 	if (!create)
 		return NULL;
-	fresh.key = key;
-	fresh.ino = ino;
-	if (bpf_map_update_elem(&sock_states, &key, &fresh, BPF_ANY))
-		return NULL;
-	return bpf_map_lookup_elem(&sock_states, &key);
+	if (st && st->key)
+		bpf_map_delete_elem(&sock_states, &key); /* of a socket that had this address before */
+	bpf_map_update_elem(&sock_states, &key, &fresh, BPF_NOEXIST);
+	st = bpf_map_lookup_elem(&sock_states, &key);
+	if (st) {
+		st->key = key;
+		st->ino = ino;
+	}
+	return st;
 }
 
 /* NULL: not known (create false) or no memory (create true; the caller counts). */
