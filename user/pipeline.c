@@ -105,6 +105,11 @@ static void on_conn_new(void *ctx, struct stream_conn *c, uint64_t ts)
 		p->hooks.dialled(p->hooks.ctx, c->info.tgid);
 }
 
+static void on_conn_opaque(void *ctx, struct stream_conn *c)
+{
+	match__conn_opaque(((struct pipeline *)ctx)->match, c);
+}
+
 static void on_conn_gone(void *ctx, struct stream_conn *c, uint64_t ts)
 {
 	match__conn_gone(((struct pipeline *)ctx)->match, c, ts);
@@ -246,6 +251,7 @@ static bool make_stream(struct pipeline *p, const struct opts *o)
 		.msg = on_msg,
 		.conn_new = on_conn_new,
 		.conn_gone = on_conn_gone,
+		.conn_opaque = on_conn_opaque,
 		.ingress = on_ingress,
 		.connect_failed = on_connect_failed,
 		.proc = on_proc,

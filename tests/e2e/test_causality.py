@@ -70,25 +70,34 @@ def test_nginx_keepalive_upstream(services, traced, tag):
     assert_edges(mine)
 
 
-@pytest.mark.parametrize("how", ["delayed", "retried"])
-@pytest.mark.parametrize("rewrite", [True, False], ids=["rewritten", "as-is"])
-def test_nginx_timers_are_never_guessed(services, traced, tag, how, rewrite):
+SHAPES = {  # what clients ask, what nginx makes of it
+    "as-is": ("/r/{tag}-%/n0", ""),
+    "rewritten": ("/r/{tag}-%/n0", "rewrite ^(.*)/n0$ $1/n1 break;"),
+    "prefix": ("/api/r/{tag}-%/n0", "rewrite ^/api(/.*)$ $1 break;"),
+    "same-path": ("/api/x?rid={tag}-%", "rewrite ^/api(/.*)$ $1 break;"),
+}
+
+
+@pytest.mark.parametrize("how", ["delayed", "retried", "refused"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nginx_timers_are_never_guessed(services, traced, tag, how, shape):
     """A request that a timer starts or repeats runs after other requests' callbacks: maybe no parent, never theirs."""
     port, back, mute = net.free_port(), net.free_port(), net.free_port()
+    url, rewrite = SHAPES[shape]
     services.nginx(f"server {{ listen 127.0.0.1:{back}; location / {{ return 200 ok; }} }}", port=back)
     services.start([python(), SERVICES / "raw.py", "mute", mute], "mute", port=mute)
     limit = "limit_req zone=z burst=1000;" if how == "delayed" else ""
-    servers = f"server 127.0.0.1:{back};" + (f" server 127.0.0.1:{mute} max_fails=0;" if how == "retried" else "")
-    path = "rewrite ^(.*)/n0$ $1/n1 break;" if rewrite else ""
+    dead = {"delayed": None, "retried": mute, "refused": net.free_port()}[how]
+    servers = f"server 127.0.0.1:{back};" + (f" server 127.0.0.1:{dead} max_fails=0;" if dead else "")
     services.nginx(f"""limit_req_zone $server_name zone=z:1m rate=400r/s; upstream b {{ {servers} }}
-        server {{ listen 127.0.0.1:{port}; location / {{ {limit} {path} proxy_read_timeout 100ms; proxy_pass http://b; }} }}
+        server {{ listen 127.0.0.1:{port}; location / {{ {limit} {rewrite} proxy_read_timeout 100ms; proxy_pass http://b; }} }}
         """, port=port)
     t = traced()
-    sent = load.run(f"127.0.0.1:{port}", 400, 16, f"/r/{tag}-%/n0")
+    sent = load.run(f"127.0.0.1:{port}", 400, 16, url.format(tag=tag))
     assert sent["answered"] == 400, sent
     got = spans.tagged(t.stop(), tag)
     by_id = {s.id: s for s in got}
-    calls = [s for s in got if s.kind == CLIENT and s.service == "nginx"]
+    calls = [s for s in got if s.kind == CLIENT and s.service == "nginx" and s.name != "connect"]
     assert len(calls) >= 400
     drawn = [s for s in calls if s.parent in by_id]
     wrong = [s for s in drawn if by_id[s.parent].rid != s.rid or by_id[s.parent].kind != SERVER]

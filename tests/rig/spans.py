@@ -9,6 +9,7 @@ hide behind a right total.
 import collections
 import json
 import re
+import urllib.parse
 
 SERVER, CLIENT, INTERNAL = 2, 3, 1
 
@@ -26,6 +27,9 @@ def _value(v):
 
 def _attrs(rows):
     return {r["key"]: _value(r["value"]) for r in rows or []}
+
+
+LEG = re.compile(r"/r/([^/]+)/([^/]*)")
 
 
 class Span:
@@ -60,13 +64,17 @@ class Span:
 
     @property
     def rid(self):
-        part = self.path.split("/")
-        return part[2] if len(part) > 3 and part[1] == "r" else None
+        """Request id: /r/ID/leg, or rid=ID in the query, where every request has the same path."""
+        m = LEG.search(self.path)
+        if m:
+            return m[1]
+        query = self.attrs.get("url.query") or self.attrs.get("url.full", "").partition("?")[2]
+        return dict(urllib.parse.parse_qsl(query)).get("rid")
 
     @property
     def leg(self):
-        part = self.path.split("/")
-        return part[3] if len(part) > 3 and part[1] == "r" else None
+        m = LEG.search(self.path)
+        return m[2] if m else None
 
     def __repr__(self):
         kind = {SERVER: "SERVER", CLIENT: "CLIENT", INTERNAL: "INTERNAL"}.get(self.kind, self.kind)

@@ -606,22 +606,22 @@ static void test_callback(void **state_)
 	announce(&c2);
 	a = reads(&s, 7, "/one");
 	a.kind = WS_TOK_CALLBACK;
-	calls(&c, 7, "/a1", &a);
+	calls(&c, 7, "/one/a1", &a);
 	b = reads(&s2, 7, "/two");
 	b.kind = WS_TOK_DIAL;
-	calls(&c2, 7, "/b1", &b);
+	calls(&c2, 7, "/two/b1", &b);
 	/* The response of /a1 carries /one on, on another connection. */
 	back = data(&c, WS_RX, 7, OK200, NULL);
 	back.kind = WS_TOK_CALLBACK;
 	gets_answer(&c2, 7);
-	calls(&c2, 7, "/a2", &back);
+	calls(&c2, 7, "/one/a2", &back);
 	gets_answer(&c2, 7);
 	answers(&s, 7);
 	answers(&s2, 7);
 	end_story();
-	assert_parent(span_of(SPAN_CLIENT, "/a1"), span_of(SPAN_SERVER, "/one"), "callback");
-	assert_parent(span_of(SPAN_CLIENT, "/b1"), span_of(SPAN_SERVER, "/two"), "dial");
-	assert_parent(span_of(SPAN_CLIENT, "/a2"), span_of(SPAN_SERVER, "/one"), "callback");
+	assert_parent(span_of(SPAN_CLIENT, "/one/a1"), span_of(SPAN_SERVER, "/one"), "callback");
+	assert_parent(span_of(SPAN_CLIENT, "/two/b1"), span_of(SPAN_SERVER, "/two"), "dial");
+	assert_parent(span_of(SPAN_CLIENT, "/one/a2"), span_of(SPAN_SERVER, "/one"), "callback");
 	end_test();
 }
 
@@ -637,7 +637,7 @@ static void test_callback_saturated(void **state_)
 	announce(&s2);
 	a = reads(&s, 7, "/one");
 	a.kind = WS_TOK_CALLBACK;
-	calls(&c, 7, "/a1", &a);
+	calls(&c, 7, "/one/a1", &a);
 	reads(&s2, 7, "/two");
 	back = data(&c, WS_RX, 7, OK200, NULL);
 	back.kind = WS_TOK_CALLBACK;
@@ -675,9 +675,64 @@ static void test_callback_of_timers(void **state_)
 	answers(&s, 7);
 	answers(&s2, 7);
 	end_story();
-	assert_root(span_of(SPAN_CLIENT, "/delayed"), "its line is another open request's");
+	assert_root(span_of(SPAN_CLIENT, "/delayed"), "not what the callback's request asked for");
 	assert_parent(span_of(SPAN_CLIENT, "/now"), span_of(SPAN_SERVER, "/now"), "callback");
 	assert_root(span_of(SPAN_CLIENT, "/again"), "a second call in one callback");
+	end_test();
+}
+
+/* Two requests that ask for the same and wait for nothing: a timer may have started either. */
+static void test_callback_of_equals(void **state_)
+{
+	struct ws_token a, b;
+	struct end s, s2, c, c2;
+
+	for (int busy = 0; busy < 2; busy++) {
+		start();
+		front(&s, &c);
+		s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+		c2 = make_end(PROC_A, WS_ROLE_CLIENT, 50001, 8080);
+		announce(&s2);
+		announce(&c2);
+		a = reads(&s, 7, "/same");
+		a.kind = WS_TOK_CALLBACK;
+		if (busy)
+			calls(&c, 7, "/same/1", &a); /* waits for its answer: cannot be calling again */
+		b = reads(&s2, 7, "/same");
+		b.kind = WS_TOK_CALLBACK;
+		calls(&c2, 7, "/same/2", &b);
+		gets_answer(&c2, 7);
+		if (busy)
+			gets_answer(&c, 7);
+		answers(&s, 7);
+		answers(&s2, 7);
+		end_story();
+		if (busy)
+			assert_string_equal(span_of(SPAN_CLIENT, "/same/2")->evidence, "callback");
+		else
+			assert_root(span_of(SPAN_CLIENT, "/same/2"), "another open request asks for the same");
+		end_test();
+	}
+}
+
+/* Connections that nobody can read bring requests of which nothing is known. */
+static void test_callback_of_opaque(void **state_)
+{
+	struct end s, s2, c;
+	struct ws_token a;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 443, 40001);
+	announce(&s2);
+	data(&s2, WS_RX, 7, "\x16\x03\x01\x02\x05\x01 client hello", NULL);
+	a = reads(&s, 7, "/same");
+	a.kind = WS_TOK_CALLBACK;
+	calls(&c, 7, "/same/1", &a);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/same/1"), "this event loop serves requests that cannot be read");
 	end_test();
 }
 
@@ -812,6 +867,8 @@ int main(void)
 		cmocka_unit_test(test_callback),
 		cmocka_unit_test(test_callback_saturated),
 		cmocka_unit_test(test_callback_of_timers),
+		cmocka_unit_test(test_callback_of_equals),
+		cmocka_unit_test(test_callback_of_opaque),
 		cmocka_unit_test(test_contexts),
 		cmocka_unit_test(test_connect_failed),
 		cmocka_unit_test(test_lost_event),

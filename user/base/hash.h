@@ -23,7 +23,7 @@ static inline uint64_t hash__mix(uint64_t h, uint64_t v)
  * For tables. With a key of a fixed size the compiler leaves two multiplications of it for a pointer or a pid, where
  * uthash's own function takes sixty instructions.
  */
-static inline uint32_t hash__bytes(uint64_t seed, const void *key, size_t len)
+static inline uint64_t hash__bytes64(uint64_t seed, const void *key, size_t len)
 {
 	const uint8_t *p = key;
 	uint64_t h = seed + len, v = 0;
@@ -37,7 +37,12 @@ static inline uint32_t hash__bytes(uint64_t seed, const void *key, size_t len)
 		memcpy(&v, p, len);
 		h = hash__mix(h, v);
 	}
-	return (uint32_t)hash__mix(h, 0);
+	return hash__mix(h, 0);
+}
+
+static inline uint32_t hash__bytes(uint64_t seed, const void *key, size_t len)
+{
+	return (uint32_t)hash__bytes64(seed, key, len);
 }
 
 #define HASH_FUNCTION(key, len, hashv) ((hashv) = hash__bytes(0, (key), (len)))

@@ -54,7 +54,10 @@ struct exchange {
 	struct exchange *child_next;
 
 	/* what came with the request */
+	uint64_t content;     /* msg.content */
 	struct ws_token used; /* server: the last callback that called out for it */
+	uint32_t n_waiting;   /* server: calls of its that wait for their answer */
+	bool waiting;	      /* client: counted in its parent's n_waiting */
 	bool has_ctx;
 	uint8_t ctx_trace[16], ctx_span[8], ctx_flags;
 
@@ -93,6 +96,7 @@ struct proc {
 	uint64_t last_end;	/* when a request ended here, 0: none has */
 	uint64_t zombie_until;	/* a request was abandoned by its peer: its handler may still be running */
 	bool served;		/* has served a request since it was first seen */
+	bool opaque;		/* serves connections that nobody can read (TLS, HTTP/2): requests that we know nothing of */
 	bool autonomous;	/* calls out with no request alive: it has work of its own */
 };
 
@@ -153,6 +157,7 @@ void parent__on_end(struct exchange *server, bool aborted);	   /* what is still 
 void parent__on_thread_exit(struct match *m, uint32_t tid);
 void parent__tick(struct match *m, uint64_t now); /* threads that did not end in time */
 void parent__on_context(struct match *m, struct exchange *x);	   /* the request carries a trace context */
+void parent__call_over(struct exchange *x);
 void parent__refuse(struct exchange *x, const char *why);
 
 /* join.c */

@@ -189,6 +189,7 @@ static void finish(struct match *m, struct exchange *x, uint64_t ts, bool aborte
 {
 	x->open = false;
 	x->end = ts;
+	parent__call_over(x);
 	if (x->server) {
 		parent__on_end(x, aborted);
 		live__remove(x);
@@ -286,6 +287,7 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 	x->span->target = span__dup(x->span, msg->target);
 	x->span->display_peer = span__dup(x->span, msg->peer);
 	x->span->route_key = msg->route_key;
+	x->content = msg->content;
 	add_attrs(x, msg);
 	take_context(x, &msg->ctx);
 	take_identity(m, x, c);
@@ -304,6 +306,7 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 static void on_response(struct match *m, struct exchange *x, const struct msg *msg, const struct transfer *t)
 {
 	x->answered = true;
+	parent__call_over(x);
 	x->resp_pos = msg->pos;
 	x->resp_end = UINT64_MAX;
 	x->span->display_status = span__dup(x->span, msg->status);
@@ -390,6 +393,7 @@ void match__conn_gone(void *ctx, struct stream_conn *c, uint64_t ts)
 	while ((x = mc->open)) { /* parsers end everything first: this is for parsers that died of memory */
 		conn_unlink(mc, x);
 		x->conn = NULL;
+		parent__call_over(x);
 		if (x->server) {
 			parent__on_end(x, true);
 			live__remove(x);
@@ -404,6 +408,18 @@ void match__conn_gone(void *ctx, struct stream_conn *c, uint64_t ts)
 	exchange__put(mc->done);
 	mem__free(mc);
 	c->match = NULL;
+}
+
+void match__conn_opaque(void *ctx, struct stream_conn *c)
+{
+	struct proc *p;
+
+	/* A tunnel that began as HTTP asks for nothing more. */
+	if (c->info.role != WS_ROLE_SERVER || !c->match || c->match->requests)
+		return;
+	p = proc__find(ctx, c->info.tgid, true);
+	if (p)
+		p->opaque = true;
 }
 
 /* Closed by the caller before there was an answer: its own time-out. */

@@ -65,6 +65,7 @@ void match__free(struct match *m);
 void match__msg(void *m, struct stream_conn *c, const struct msg *msg, const struct transfer *t);
 void match__conn_new(void *m, struct stream_conn *c, uint64_t ts);
 void match__conn_gone(void *m, struct stream_conn *c, uint64_t ts);
+void match__conn_opaque(void *m, struct stream_conn *c);
 void match__connect_failed(void *m, struct stream_conn *c, int err, const struct ws_token *token, uint32_t tid,
 			   uint64_t start_ts, uint64_t ts);
 void match__ingress(void *m, struct stream_conn *c, const struct ws_ev_data *ev);

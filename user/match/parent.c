@@ -6,8 +6,9 @@
  *             request: it was forwarded, that request is the parent. One that was received by
  *             nobody here was written by an SDK inside the process: its span is the parent.
  *   callback, dial
- *             Run-to-completion loops on the tested list: the callback that ran. A callback started
- *             by a response carries on the exchange that it answers.
+ *             Run-to-completion loops on the tested list: the callback that ran, if what it sent is what
+ *             its request asked for and no other request that waits for nothing can have asked for it. A
+ *             callback started by a response carries on the exchange that it answers.
  *   thread    A thread that reads requests from blocking descriptors serves one at a time. Its last
  *             request is the parent if no other one that it read is open, and if the same thread
  *             then answers it: a request that was handed to another thread says nothing about this.
@@ -36,8 +37,17 @@ static bool allowed(const struct exchange *x, enum match_evidence e)
 	return !(x->m->opts.evidence_off & 1u << e);
 }
 
+/* Client: its answer has come, or will not. */
+void parent__call_over(struct exchange *x)
+{
+	if (x->waiting)
+		x->parent->n_waiting--;
+	x->waiting = false;
+}
+
 void parent__refuse(struct exchange *x, const char *why)
 {
+	parent__call_over(x);
 	exchange__put(x->parent);
 	x->parent = NULL;
 	x->edge = EDGE_NONE;
@@ -70,6 +80,7 @@ static void set_parent(struct exchange *x, struct exchange *parent, enum match_e
 		parent__refuse(x, "evidence switched off");
 		return;
 	}
+	parent__call_over(x);
 	exchange__put(x->parent);
 	x->parent = exchange__get(parent);
 	x->evidence = e;
@@ -113,28 +124,63 @@ static struct exchange *continued(struct match_conn *mc, const struct ws_token *
 	return NULL;
 }
 
+/* How much of one target is in the other: what they begin with and what they end with. */
+static size_t likeness(struct str a, struct str b)
+{
+	size_t n = a.len < b.len ? a.len : b.len, head = 0, tail = 0;
+
+	while (head < n && a.p[head] == b.p[head])
+		head++;
+	while (head + tail < n && a.p[a.len - 1 - tail] == b.p[b.len - 1 - tail])
+		tail++;
+	return head + tail;
+}
+
 /*
- * A loop runs its timers after the turn's callbacks, unseen: a call that a timer makes looks like one of
- * the callback that ran last. So a callback accounts for one call, and not for one whose line is that of
- * another open request while its own request's differs.
+ * Can this call be what that request was forwarded as? Returns how alike their targets are, 0: not alike.
+ * Proxies rewrite the beginning or the end of a path, and pass on the rest of what was asked.
+ */
+static size_t forwards(const struct exchange *x, const struct exchange *s)
+{
+	struct str in = s->span->target, out = x->span->target;
+	size_t like;
+
+	if (x->content != s->content || !str__eq(x->span->op, s->span->op))
+		return 0;
+	like = likeness(in, out);
+	return like * 2 >= (in.len < out.len ? in.len : out.len) ? like : 0;
+}
+
+/*
+ * A loop runs its timers after the turn's callbacks, unseen: a call that a timer makes (a delayed request, a
+ * second try, a health check) looks like one of the callback that ran last. So a callback accounts for one call,
+ * which must be what its request asked for, and more so than what any other open request asked for that may be
+ * in a timer's hands: one that has no call on its way.
  */
 static const char *callback_doubt(const struct exchange *x, const struct exchange *s, const struct ws_token *t)
 {
+	size_t like = forwards(x, s);
+
 	if (s->used.sock == t->sock && s->used.pos == t->pos)
 		return "a second call in one callback";
-	if (!x->span || str__eq(x->span->target, s->span->target))
-		return NULL;
-	for (const struct exchange *o = s->proc ? s->proc->live : NULL; o; o = o->live_next)
-		if (o != s && str__eq(o->span->op, x->span->op) && str__eq(o->span->target, x->span->target))
-			return "its line is another open request's";
+	if (!s->proc || s->proc->opaque)
+		return "this event loop serves requests that cannot be read";
+	if (!like)
+		return "not what the callback's request asked for";
+	for (const struct exchange *o = s->proc->live; o; o = o->live_next)
+		if (o != s && !o->n_waiting && forwards(x, o) >= like)
+			return "another open request asks for the same";
 	return NULL;
 }
 
 static void take_callback(struct exchange *x, struct exchange *s, enum match_evidence e, const struct ws_token *t)
 {
-	if (x->conn) /* a connect that failed has sent nothing: the next try is this callback's too */
-		s->used = *t;
+	s->used = *t;
 	set_parent(x, s, e, EDGE_FINAL);
+	if (x->parent == s) {
+		x->waiting = true;
+		s->n_waiting++;
+	}
 }
 
 static void by_callback(struct match *m, struct exchange *x, const struct ws_token *t)

@@ -40,6 +40,11 @@ struct msg {
 	struct str target; /* raw path or equivalent, for routes and for the terminal; may be empty */
 	struct str peer;   /* for the terminal: host[:port] a client asked for; may be empty */
 	const char *route_key; /* attribute that takes the route found for `target`, NULL: no routes */
+	/*
+	 * Hash of what a forwarding proxy passes on as it is, besides op and target: query, user agent. Compared within a
+	 * process only; never exported.
+	 */
+	uint64_t content;
 	struct trace_context ctx;
 
 	/* RESPONSE, ABORT */

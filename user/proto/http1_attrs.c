@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 
+#include "user/base/hash.h"
 #include "user/proto/http1.h"
 #include "user/proto/url.h"
 
@@ -438,6 +439,7 @@ void http1_attrs__request(struct msg *m, struct attr *attrs, const struct http1_
 		add_server_side(&l, h, conn, &t, peers);
 	m->op = method.len ? method : STR("HTTP");
 	m->target = t.connect ? t.authority : t.path;
+	m->content = hash__bytes64(hash__bytes64(0, t.query.p, t.query.len), h->user_agent.p, h->user_agent.len);
 	if (client)
 		m->peer = t.authority.len ? t.authority : h->host;
 	if (!t.connect && !t.asterisk)

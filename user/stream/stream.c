@@ -215,6 +215,7 @@ static void on_stop(void *ctx)
 	c->stopped = true;
 	c->ctl.mode = WS_CTL_STOP;
 	control_write(c);
+	c->s->next.conn_opaque(c->s->next.ctx, &c->pub);
 }
 
 static bool conn_attach_proto(struct conn *c)

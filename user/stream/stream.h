@@ -44,6 +44,8 @@ struct stream_next {
 	/* Established (or found) and gone. The matcher drops what it keeps at `conn_gone`. */
 	void (*conn_new)(void *ctx, struct stream_conn *c, uint64_t ts);
 	void (*conn_gone)(void *ctx, struct stream_conn *c, uint64_t ts);
+	/* Its content is no protocol that we read. */
+	void (*conn_opaque)(void *ctx, struct stream_conn *c);
 	/* Bytes were read on it: a thread takes up other work. */
 	void (*ingress)(void *ctx, struct stream_conn *c, const struct ws_ev_data *ev);
 	/* A connect() failed: errno, the dialling thread's token, how long it took is ts - c's first time. */
