@@ -118,57 +118,55 @@ static __always_inline void emit_buf(struct xfer *x)
 /*
  * Gathers an iovec in steps of at most S bytes into a record of N; N >= want + S, so that every step
  * provably fits. The steps run in bpf_loop (5.17, commit e6f2dd0f8067): as a plain loop they are too
- * many paths for the verifier (legacy: one class, and fewer steps).
+ * many paths for the verifier. Where it stands is kept in the transfer, in a map: there every path leaves
+ * the same unknown numbers, and the legacy loop ends for the verifier, too.
  */
-#define GATHER_STEPS (WS_IOV_MAX + WS_CAPTURE_MAX / 256 + 4)
+#define GATHER_STEPS (WS_IOV_MAX + WS_CAPTURE_MAX / 1024 + 4)
 
 struct gather {
 	__u8 *to;
-	__u64 iov;	 /* address of the array */
-	__u64 base, len; /* rest of the segment under way */
-	__u64 skip;
-	__u32 seg, cnt, off, want;
-	__u32 kiov;
+	struct xfer *x;
 };
 
-static __always_inline long read_segment(const struct gather *g, struct u_iovec *v)
+static __always_inline long read_segment(const struct xfer *x, struct u_iovec *v)
 {
-	void *at = (void *)(g->iov + (__u64)g->seg * sizeof(*v));
+	void *at = (void *)(x->buf + (__u64)x->at.seg * sizeof(*v));
 
-	return g->kiov ? bpf_probe_read_kernel(v, sizeof(*v), at) : bpf_probe_read_user(v, sizeof(*v), at);
+	return x->kiov ? bpf_probe_read_kernel(v, sizeof(*v), at) : bpf_probe_read_user(v, sizeof(*v), at);
 }
 
 /* 1: done, or cannot go on. */
 static __always_inline long gather_step(struct gather *g, __u32 N, __u32 S)
 {
-	__u32 n, off = g->off;
+	struct xfer *x = g->x;
+	__u32 n, off = x->at.off;
 	struct u_iovec v;
 
-	if (off >= g->want)
+	if (off >= x->want)
 		return 1;
-	if (!g->len) {
-		if (g->seg >= g->cnt || read_segment(g, &v))
+	if (!x->at.len) {
+		if (x->at.seg >= x->iovcnt || read_segment(x, &v))
 			return 1;
-		g->seg++;
-		if (g->skip >= v.len) {
-			g->skip -= v.len;
+		x->at.seg++;
+		if (x->at.skip >= v.len) {
+			x->at.skip -= v.len;
 			return 0;
 		}
-		g->base = v.base + g->skip;
-		g->len = v.len - g->skip;
-		g->skip = 0;
+		x->at.base = v.base + x->at.skip;
+		x->at.len = v.len - x->at.skip;
+		x->at.skip = 0;
 	}
-	n = g->want - off;
-	if (n > g->len)
-		n = g->len;
+	n = x->want - off;
+	if (n > x->at.len)
+		n = x->at.len;
 	asm volatile("" : "+r"(n), "+r"(off));
 	if (n > S)
 		n = S;
-	if (off > N - S || !n || bpf_probe_read_user(g->to + off, n, (void *)g->base))
+	if (off > N - S || !n || bpf_probe_read_user(g->to + off, n, (void *)x->at.base))
 		return 1;
-	g->off = off + n;
-	g->base += n;
-	g->len -= n;
+	x->at.off = off + n;
+	x->at.base += n;
+	x->at.len -= n;
 	return 0;
 }
 
@@ -178,42 +176,52 @@ static __always_inline long gather_step(struct gather *g, __u32 N, __u32 S)
 		return gather_step(ctx, N, S);                                                    \
 	}
 
+#ifndef WS_LEGACY
 GATHER(512, 256)
-GATHER(2048, 1024)
 GATHER(4096, 1024)
+#endif
+GATHER(2048, 1024)
 GATHER(9216, 1024)
 _Static_assert(WS_CAPTURE_MAX + 1024 == 9216, "the largest class holds the largest capture");
 
-#define EMIT_IOV(x, N)                                                                  \
+#define EMIT_IOV(x_, N)                                                                 \
 	do {                                                                            \
 		struct ws_ev_data *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (N), 0); \
-		struct gather g = { .iov = (x)->buf, .cnt = (x)->iovcnt, .kiov = (x)->kiov, \
-				    .skip = (x)->skip + (x)->lead, .want = (x)->want }; \
+		struct gather g = { .x = (x_) };                                        \
+		__u32 got;                                                              \
                                                                                         \
 		if (!e) {                                                               \
 			count(WS_K_DROP_RING, 1);                                       \
 			return;                                                         \
 		}                                                                       \
-		data_fill(e, x);                                                        \
+		data_fill(e, x_);                                                       \
 		g.to = e->data;                                                         \
+		(x_)->at.skip = (x_)->skip + (x_)->lead;                                \
 		LOOP(GATHER_STEPS, gather_##N, &g);                                     \
-		if (!g.off) {                                                           \
+		got = (x_)->at.off;                                                     \
+		if (!got) {                                                             \
 			e->flags |= WS_DATA_FAULT;                                      \
 			count(WS_K_FAULTS, 1);                                          \
-		} else if ((x)->scan) {                                                 \
-			ADD_CONTEXT(e, g.off, N);                                       \
+		} else if ((x_)->scan) {                                                \
+			ADD_CONTEXT(e, got, N);                                         \
 		}                                                                       \
-		data_submit(e, g.off, (N));                                             \
+		data_submit(e, got, (N));                                               \
 	} while (0)
 
 static __always_inline void emit_iov(struct xfer *x)
 {
-	if (x->want <= 256)
+#ifndef WS_LEGACY
+	if (x->want <= 256) {
 		EMIT_IOV(x, 512);
-	else if (x->want <= 1024)
-		EMIT_IOV(x, 2048);
-	else if (x->want <= 3072)
+		return;
+	}
+	if (x->want > 1024 && x->want <= 3072) {
 		EMIT_IOV(x, 4096);
+		return;
+	}
+#endif
+	if (x->want <= 1024)
+		EMIT_IOV(x, 2048);
 	else
 		EMIT_IOV(x, 9216);
 }

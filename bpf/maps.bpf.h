@@ -63,6 +63,11 @@ struct xfer {
 	__u32 behind; /* bytes that the same call moved after these */
 	__u32 pad;
 	struct ws_token tok;
+	struct {
+		__u64 base, len; /* rest of the segment under way */
+		__u64 skip;
+		__u32 seg, off;
+	} at; /* how far an iovec is gathered */
 };
 
 /* What a thread is working on. Lives and dies with it. */

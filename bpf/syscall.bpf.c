@@ -105,12 +105,9 @@ struct mmsg {
 
 static __always_inline bool mmsg_len(struct mmsg *m, __u32 i, __u32 *ret_len)
 {
-	struct u_mmsghdr h = {};
+	const struct u_mmsghdr *h = (void *)(m->vec + (__u64)i * sizeof(*h));
 
-	if (i >= m->n || bpf_probe_read_user(&h, sizeof(h), (void *)(m->vec + (__u64)i * sizeof(h))))
-		return false;
-	*ret_len = h.len;
-	return true;
+	return i < m->n && !bpf_probe_read_user(ret_len, sizeof(*ret_len), &h->len);
 }
 
 static long mmsg_add(__u32 i, void *ctx)
