@@ -87,6 +87,14 @@ struct match_conn {
 	uint64_t requests;
 };
 
+/* A trace context that a process received. Direct-mapped: a later one may push it out, and is then the only one known. */
+struct came {
+	uint64_t key;
+	bool again; /* with more than one request */
+};
+
+#define CAME_SLOTS 1024
+
 /* A process that serves or calls something. */
 struct proc {
 	UT_hash_handle hh;
@@ -96,6 +104,7 @@ struct proc {
 	uint64_t last_end;	/* when a request ended here, 0: none has */
 	uint64_t zombie_until;	/* a request was abandoned by its peer: its handler may still be running */
 	bool served;		/* has served a request since it was first seen */
+	struct came *came;	/* CAME_SLOTS, NULL before the first */
 	bool opaque;		/* serves connections that nobody can read (TLS, HTTP/2): requests that we know nothing of */
 	bool autonomous;	/* calls out with no request alive: it has work of its own */
 };
@@ -157,6 +166,7 @@ void parent__on_end(struct exchange *server, bool aborted);	   /* what is still 
 void parent__on_thread_exit(struct match *m, uint32_t tid);
 void parent__tick(struct match *m, uint64_t now); /* threads that did not end in time */
 void parent__on_context(struct match *m, struct exchange *x);	   /* the request carries a trace context */
+void parent__context_came(struct exchange *s);
 void parent__call_over(struct exchange *x);
 void parent__refuse(struct exchange *x, const char *why);
 

@@ -295,6 +295,8 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 	if (server) {
 		check_context(msg, t);
 		live__add(x);
+		if (x->has_ctx)
+			parent__context_came(x);
 	} else {
 		parent__find(m, x, t ? &t->token : NULL);
 		if (x->has_ctx)
@@ -506,6 +508,7 @@ void match__proc(void *ctx, const struct ws_ev_proc *ev)
 	while (p->live)
 		live__remove(p->live); /* its exchanges end with their connections */
 	HASH_DEL(m->procs, p);
+	mem__free(p->came);
 	mem__free(p);
 }
 

@@ -13,9 +13,10 @@
  *             request is the parent if no other one that it read is open, and if the same thread
  *             then answers it: a request that was handed to another thread says nothing about this.
  *   thread-inherited
- *             A thread cloned while its parent served a request, and gone when that was answered, or
- *             at once after (whoever joins a thread goes on before the kernel has ended it). A pool's
- *             worker, even one grown inside the request, outlives it: no parent.
+ *             A thread cloned while its parent served a request, that made one call, and was gone when
+ *             that was answered, or at once after (whoever joins a thread goes on before the kernel has
+ *             ended it). A pool's worker, even one grown inside the request, outlives it, and a thread
+ *             that drains a queue makes several calls: no parent.
  *   single    Only where the operator vouches for it (--evidence-single). Reactors (non-blocking reads):
  *             one request is alive in the process, none has ended there just before (it may have left
  *             background work behind), this very thread read it, and the process never called out by
@@ -281,24 +282,45 @@ void parent__find(struct match *m, struct exchange *x, const struct ws_token *t)
 		by_single(m, x, t);
 }
 
-/* A live request of this process that came with the very context that x carries. */
-static struct exchange *received_with(struct proc *p, const struct exchange *x)
+static uint64_t context_key(const struct exchange *x)
 {
-	struct exchange *found = NULL;
+	return hash__bytes64(hash__bytes64(0, x->ctx_trace, 16), x->ctx_span, 8);
+}
 
-	for (struct exchange *s = p ? p->live : NULL; s; s = s->live_next) {
-		if (!s->has_ctx || memcmp(s->ctx_span, x->ctx_span, 8) || memcmp(s->ctx_trace, x->ctx_trace, 16))
-			continue;
-		if (found)
-			return NULL; /* a retry, or a caller that reuses its ids: proves nothing */
-		found = s;
-	}
-	return found;
+void parent__context_came(struct exchange *s)
+{
+	uint64_t key = context_key(s);
+	struct came *c;
+
+	if (!s->proc)
+		return;
+	if (!s->proc->came)
+		s->proc->came = mem__zalloc(sizeof(*c) * CAME_SLOTS);
+	if (!s->proc->came)
+		return;
+	c = &s->proc->came[key % CAME_SLOTS];
+	c->again = c->key == key;
+	c->key = key;
+}
+
+/* The request that brought this context to this process; *ret_came: some request did, maybe long ago. */
+static struct exchange *received_with(struct proc *p, const struct exchange *x, bool *ret_came)
+{
+	struct came *c = p && p->came ? &p->came[context_key(x) % CAME_SLOTS] : NULL;
+
+	*ret_came = c && c->key == context_key(x);
+	if (!*ret_came || c->again)
+		return NULL; /* a retry, or a caller that reuses its ids: does not tell which */
+	for (struct exchange *s = p->live; s; s = s->live_next)
+		if (s->has_ctx && !memcmp(s->ctx_span, x->ctx_span, 8) && !memcmp(s->ctx_trace, x->ctx_trace, 16))
+			return s;
+	return NULL;
 }
 
 void parent__on_context(struct match *m, struct exchange *x)
 {
-	struct exchange *s = received_with(proc__find(m, x->tgid, false), x);
+	bool came;
+	struct exchange *s = received_with(proc__find(m, x->tgid, false), x, &came);
 
 	if (x->edge == EDGE_UNCONFIRMED || x->edge == EDGE_PROVISIONAL)
 		unlink_pending(x);
@@ -308,6 +330,11 @@ void parent__on_context(struct match *m, struct exchange *x)
 	}
 	if (x->parent && x->parent->has_ctx && !memcmp(x->parent->ctx_span, x->ctx_span, 8))
 		return; /* forwarded; what proved the parent stays its evidence */
+	if (came) {
+		parent__refuse(x, "the context that it passes on came with several requests, or with one that is over");
+		x->has_ctx = false; /* not an SDK's */
+		return;
+	}
 	/* Written by an SDK in this process: its span is the parent (identity.c takes the context). */
 	parent__refuse(x, NULL);
 }
@@ -338,8 +365,19 @@ void parent__on_end(struct exchange *server, bool aborted)
 		server->proc->zombie_until = server->m->now + ZOMBIE_NS;
 }
 
+/* More than one: a thread that drains a queue calls for whoever filled it. */
+static uint32_t calls_of(const struct match *m, uint32_t tid)
+{
+	uint32_t n = 0;
+
+	for (const struct exchange *x = m->provisional; x; x = x->child_next)
+		n += x->tid == tid;
+	return n;
+}
+
 void parent__on_thread_exit(struct match *m, uint32_t tid)
 {
+	bool one = calls_of(m, tid) == 1;
 	struct exchange **at = &m->provisional, *x;
 
 	while ((x = *at)) {
@@ -349,7 +387,10 @@ void parent__on_thread_exit(struct match *m, uint32_t tid)
 		}
 		*at = x->child_next;
 		x->child_next = NULL;
-		x->edge = EDGE_FINAL;
+		if (one)
+			x->edge = EDGE_FINAL;
+		else
+			parent__refuse(x, "its thread did more than one piece of work");
 		exchange__put(x);
 	}
 }

@@ -109,6 +109,7 @@ void procs__free(struct match *m)
 
 	HASH_ITER(hh, m->procs, p, tp) {
 		HASH_DEL(m->procs, p);
+		mem__free(p->came);
 		mem__free(p);
 	}
 	HASH_ITER(hh, m->threads, t, tt) {
