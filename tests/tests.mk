@@ -50,3 +50,4 @@ bench-encode: $(O)/tests/bench/bench_encode
 include tests/fuzz.mk
 include tests/e2e.mk
 include tests/vm.mk
+include tests/vm.mk

@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-# Other kernels: a command, a shell or the test suite in a virtual machine with this machine's files.
+# Virtual machines with Debian's kernels: tests/vm/.
 
-VM_KERNEL = $(or $(KERNEL),6.1)
-# What boots differently: VM_ARGS='--append lockdown=integrity --cgroup 1 --results DIR', see tests/vm/vm.py --help.
-VM_ARGS ?=
+VM = $(Q)tests/vm/vm.py
+KERNEL ?= 6.1
+CMD ?= $(O)/wirespan features
 
 .PHONY: vm vm-shell
-## make vm           KERNEL=5.10|6.1|6.12|6.18|newest|VERSION CMD='uname -a': run it as root under that kernel
-vm: deps
-	$(Q)python3 tests/vm/vm.py $(VM_ARGS) '$(VM_KERNEL)' $(call quoted,$(value CMD))
+## make vm           one command in a virtual machine: KERNEL=5.10|6.1|6.12|6.18|newest CMD='…' VMARGS='--append lockdown=integrity'
+vm: export WS_VM_CMD = $(value CMD)
+vm: deps all
+	$(VM) $(VMARGS) '$(KERNEL)' "$$WS_VM_CMD"
 
-## make vm-shell     KERNEL=...: a shell there; ^] ends it
-vm-shell: deps
-	$(Q)python3 tests/vm/vm.py $(VM_ARGS) --shell '$(VM_KERNEL)'
-
-# A value for the shell, whatever is in it.
-quoted = '$(subst ','\'',$(1))'
+## make vm-shell     a shell in one (KERNEL=…); exit or ^] ends it
+vm-shell: deps all
+	$(VM) $(VMARGS) --shell '$(KERNEL)'

@@ -104,7 +104,8 @@ Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
         if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_FOR:
             return
         print(f"  LISTS    {' '.join(self.suites)}", flush=True)
-        r = self._run("apt-get", "-q", "update")
+        no_icons = "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false"  # may be asked for by the machine's apt
+        r = self._run("apt-get", "-q", "-o", no_icons, "update")
         self.complaint = "\n".join(re.findall(r"^[EW]: .*", r.stderr, re.M))
         if r.returncode == 0 and not self.complaint:
             stamp.touch()

@@ -3,7 +3,7 @@
 # Process 1 of a guest. Stage 1, in the initramfs: the host's files, read-only, under a tmpfs. Stage 2, in them:
 # what a machine has mounted after boot, then the command, then power off. What to do is in the initramfs's /run:
 # "settings" (variables), "environment" (export lines), "command". What happens is told on the control port.
-# shellcheck disable=SC1090,SC1091 # files of the guest
+# shellcheck disable=SC1090,SC1091,SC2154 # files of the guest, and variables in them
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 
 say() { echo "$*" >"$control"; }
@@ -31,7 +31,7 @@ mount_cgroups() {
 }
 
 stage1() {
-	/bin/busybox --install -s /bin
+	/bin/busybox --install -s
 	mount -t proc none /proc
 	mount -t sysfs none /sys
 	mount -t devtmpfs none /dev
@@ -50,21 +50,21 @@ stage1() {
 	say init
 	mount -t tmpfs -o mode=755 none /upper && mkdir /upper/upper /upper/work || give_up "tmpfs"
 	mount -t 9p -o "ro,trans=virtio,version=9p2000.L,msize=$msize,cache=$cache" host /lower || give_up "9p"
-	mount -t overlay -o lowerdir=/lower,upperdir=/upper/upper,workdir=/upper/work none /root || give_up "overlay"
+	mount -t overlay -o lowerdir=/lower,upperdir=/upper/upper,workdir=/upper/work none /new || give_up "overlay"
 	# What the caller works with may lie in a directory that is fresh in the guest.
 	mkdir /held
-	mount -o bind /root /held
+	mount -o bind /new /held
 	for d in /run /tmp /dev/shm; do
-		[ $d = /dev/shm ] || mount -t tmpfs -o "mode=$([ $d = /tmp ] && echo 1777 || echo 755)" none /root$d
+		[ $d = /dev/shm ] || mount -t tmpfs -o "mode=$([ $d = /tmp ] && echo 1777 || echo 755)" none /new$d
 	done
 	for d in $keep; do
-		mkdir -p "/root$d" && mount -o bind "/held$d" "/root$d" || give_up "$d of the host"
+		mkdir -p "/new$d" && mount -o bind "/held$d" "/new$d" || give_up "$d of the host"
 	done
 	umount /held
-	mkdir -p /root/run/vm /root/lib/modules
-	cp /init /bin/busybox /run/settings /run/environment /run/command /root/run/vm/
-	for d in /proc /sys /dev; do mount -o move $d /root$d; done
-	exec switch_root /root /run/vm/busybox sh /run/vm/init stage2
+	mkdir -p /new/run/vm /new/lib/modules
+	cp /init /bin/busybox /run/settings /run/environment /run/command /new/run/vm/
+	for d in /proc /sys /dev; do mount -o move $d /new$d; done
+	exec switch_root /new /run/vm/busybox sh /run/vm/init stage2
 	give_up "switch_root"
 }
 
@@ -132,13 +132,14 @@ stage2() {
 	export PATH="/run/vm/bin:$PATH"
 	mount_rest
 	ln -sfn "$modules" "/lib/modules/$(uname -r)"
-	[ -e "/boot/config-$(uname -r)" ] || ln -s "$config" "/boot/config-$(uname -r)"
+	[ ! -e "$config" ] || [ -e "/boot/config-$(uname -r)" ] || ln -s "$config" "/boot/config-$(uname -r)"
 	hostname vm
 	ip link set lo up
+	# The host's shell for the command: busybox's would take its own applets for the programs that are meant.
 	cat >/run/vm/run <<-'END'
 		. /run/vm/environment
 		cd "$PWD" || exit 125
-		exec sh /run/vm/command
+		exec /bin/sh /run/vm/command
 	END
 	if [ "$shell" = 1 ]; then run_shell; else run_command; fi
 	sync

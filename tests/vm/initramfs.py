@@ -110,10 +110,11 @@ def build(kernel):
     try:
         with open(new, "wb") as f:
             cpio = Cpio(f)
-            for d in ("bin", "dev", "proc", "sys", "lower", "upper", "root", "modules"):
+            for d in ("bin", "sbin", "usr", "usr/bin", "usr/sbin", "dev", "proc", "sys", "lower", "upper", "new", "modules"):
                 cpio.directory(d)
             cpio.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
             cpio.file("bin/busybox", binary, 0o755)
+            cpio.add("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
             cpio.add("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
             cpio.file("init", init, 0o755)
             for i, path in enumerate(paths):
