@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A connect() that fails before anything is sent (no route) changes no socket state: the call's result
- * is all there is to see.
+ * A connect() that fails before anything is sent (no route; AF_UNIX: nobody listens at that path, no such
+ * path) changes no socket state: the call's result is all there is to see.
  */
 #ifndef WS_CONNECT_BPF_H
 #define WS_CONNECT_BPF_H
@@ -10,7 +10,8 @@
 
 static __always_inline bool connect_unsent(long ret)
 {
-	return ret == -101 /* ENETUNREACH */ || ret == -113 /* EHOSTUNREACH */;
+	return ret == -101 /* ENETUNREACH */ || ret == -113 /* EHOSTUNREACH */ || ret == -111 /* ECONNREFUSED */ ||
+	       ret == -2 /* ENOENT */ || ret == -13 /* EACCES */;
 }
 
 /* `addr`: what the call was given, in user memory or the kernel's copy of it. */
@@ -21,7 +22,7 @@ static __always_inline void connect_failed(struct task_struct *task, struct sock
 
 	if (!ts || !flags_traced(ts->proc_flags))
 		return;
-	/* One that was sent and then refused by the network has been told by its state already. */
+	/* TCP: one that was sent and then refused by the network has been told by its state already. */
 	if (!sk || !sock_is_stream(sk) || sock_state(sk, false))
 		return;
 	sock_init(sk, &st, bpf_get_current_pid_tgid());

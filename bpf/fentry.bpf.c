@@ -65,12 +65,15 @@ STREAM_RECV(RECV)
 STREAM_SENDPAGE(SENDPAGE)
 STREAM_SPLICE(SPLICE)
 
-SEC("fexit/inet_stream_connect")
-int BPF_PROG(fx_inet_stream_connect, struct socket *sock, struct sockaddr *addr)
-{
-	int ret = func_ret(ctx, 4);
+#define CONNECT(fn)                                                                             \
+	SEC("fexit/" #fn)                                                                       \
+	int BPF_PROG(fx_##fn, struct socket *sock, void *addr)                                  \
+	{                                                                                       \
+		int ret = func_ret(ctx, 4);                                                     \
+                                                                                                \
+		if (connect_unsent(ret))                                                        \
+			connect_failed(task_current(), sock->sk, ret, addr, false);             \
+		return 0;                                                                       \
+	}
 
-	if (connect_unsent(ret))
-		connect_failed(task_current(), sock->sk, ret, addr, false);
-	return 0;
-}
+STREAM_CONNECT(CONNECT)

@@ -15,7 +15,7 @@ enum fn {
 	STREAM_RECV(NUMBER)
 	STREAM_SENDPAGE(NUMBER)
 	STREAM_SPLICE(NUMBER)
-	FN_inet_stream_connect,
+	STREAM_CONNECT(NUMBER)
 };
 
 static __always_inline int enter(enum fn fn, struct socket *sock, __u64 msg, __u64 size, __u32 flags)
@@ -68,6 +68,15 @@ __noinline int leave_moved(__u32 fn, __s64 ret, __u32 dir)
 	return 0;
 }
 
+static __always_inline int leave_connect(enum fn fn, int ret)
+{
+	struct kcall c;
+
+	if (leave(fn, &c) && connect_unsent(ret))
+		connect_failed(task_current(), (struct sock *)c.sk, ret, (void *)c.msg, false);
+	return 0;
+}
+
 #define ENTER(fn, msg, size, flags)                                                                          \
 	SEC("kprobe/" #fn)                                                                                   \
 	int kp_##fn(struct pt_regs *ctx)                                                                     \
@@ -93,15 +102,12 @@ STREAM_RECV(RECV)
 STREAM_SENDPAGE(SENDPAGE)
 STREAM_SPLICE(SPLICE)
 
-ENTER(inet_stream_connect, PT_REGS_PARM2(ctx), 0, 0)
+#define CONNECT(fn)                                                                                          \
+	ENTER(fn, PT_REGS_PARM2(ctx), 0, 0)                                                                  \
+	SEC("kretprobe/" #fn)                                                                                \
+	int kr_##fn(struct pt_regs *ctx)                                                                     \
+	{                                                                                                    \
+		return leave_connect(FN_##fn, (int)PT_REGS_RC(ctx));                                         \
+	}
 
-SEC("kretprobe/inet_stream_connect")
-int kr_inet_stream_connect(struct pt_regs *ctx)
-{
-	int ret = PT_REGS_RC(ctx);
-	struct kcall c;
-
-	if (leave(FN_inet_stream_connect, &c) && connect_unsent(ret))
-		connect_failed(task_current(), (struct sock *)c.sk, ret, (void *)c.msg, false);
-	return 0;
-}
+STREAM_CONNECT(CONNECT)

@@ -269,6 +269,8 @@ static __always_inline void sock_fill_to(struct ws_ev_sock *e, void *addr, bool 
 	e->rport = bpf_ntohs(a.port);
 	if (a.family == AF_INET)
 		*(__u32 *)&e->raddr[12] = a.flow_or_v4;
+	else if (a.family == AF_UNIX)
+		read_addr(e->path, sizeof(e->path) - 1, addr + sizeof(a.family), user);
 	else if (a.family == AF_INET6 && !read_addr(&a, sizeof(a), addr, user))
 		__builtin_memcpy(e->raddr, a.v6, 16);
 }

@@ -17,6 +17,9 @@
 /* (struct socket *sock, struct msghdr *msg, size_t size, int flags) */
 #define STREAM_RECV(F) F(inet_recvmsg) F(inet6_recvmsg) F(unix_stream_recvmsg)
 
+/* (struct socket *sock, struct sockaddr *addr, int len, int flags); the address is the kernel's copy */
+#define STREAM_CONNECT(F) F(inet_stream_connect) F(unix_stream_connect)
+
 /* (struct socket *sock, struct page *page, int offset, size_t size, int flags) */
 #define STREAM_SENDPAGE(F) F(inet_sendpage) F(unix_stream_sendpage)
 
