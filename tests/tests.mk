@@ -50,4 +50,3 @@ bench-encode: $(O)/tests/bench/bench_encode
 include tests/fuzz.mk
 include tests/e2e.mk
 include tests/vm.mk
-include tests/vm.mk
