@@ -37,6 +37,16 @@ $(O)/tests/tools/export_load: tests/tools/export_load.c $$(EXPORT_OBJS)
 
 e2e: $(O)/tests/tools/export_load
 
+$(O)/tests/tools/verifier: tests/tools/verifier.c $$(OBJS)
+	$(call msg,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) $< $(filter %.o,$^) -o $@ $(LDLIBS)
+
+.PHONY: verifier
+## make verifier     instructions of every program, and what this kernel's verifier makes of them (root; ARGS=--max)
+verifier: $(O)/tests/tools/verifier
+	$(Q)$< $(ARGS)
+
 $(O)/tests/bench/bench_encode: tests/bench/bench_encode.c $$(EXPORT_OBJS)
 	$(call msg,CC,$@)
 	$(Q)mkdir -p $(@D)

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "user/base/log.h"
@@ -89,27 +88,6 @@ static int choose_plan(const struct loader_opts *o, const struct features *f, en
 
 /* ---- open ------------------------------------------------------------------------------------------ */
 
-static int configure(struct loader *l, const struct loader_opts *o)
-{
-	struct ws_config *cfg = l->p.cfg;
-	struct bpf_object *obj = l->p.obj;
-	int err;
-
-	cfg->capture = o->capture;
-	cfg->wake_bytes = o->ring_size / 8;
-	/* Kprobe and perf tracepoint programs are refused bpf_sk_storage_get. */
-	cfg->sk_storage = !l->p.legacy && (l->p.plan == PLAN_SOCKET || l->p.plan == PLAN_FENTRY);
-	cfg->trace_all = o->trace_all;
-	if (getrandom(&cfg->kaddr_secret, sizeof(__u64), 0) < 0)
-		cfg->kaddr_secret = (__u64)(unsigned long)l;
-	memcpy(cfg->pattern, "traceparent:", 12);
-	err = bpf_map__set_max_entries(bpf_object__find_map_by_name(obj, "events"), o->ring_size);
-	if (err)
-		return err;
-	return bpf_map__set_max_entries(bpf_object__find_map_by_name(obj, "sock_states"),
-					cfg->sk_storage ? 1 : o->max_connections);
-}
-
 static int on_ring(void *ctx, void *rec, size_t len)
 {
 	struct loader *l = ctx;
@@ -169,7 +147,7 @@ struct loader *loader__open(const struct loader_opts *o, const struct features *
 	l->n_cpus = libbpf_num_possible_cpus();
 	err = programs__open(&l->p, plan, f->legacy);
 	if (!err)
-		err = configure(l, o);
+		err = programs__configure(&l->p, o);
 	if (err) {
 		log_error("cannot open the built-in programs: %s.", strerror(-err));
 		goto out;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "user/base/log.h"
 #include "user/loader/kprobes.h"
@@ -95,6 +96,27 @@ int programs__open(struct programs *p, enum plan plan, bool legacy)
 		bpf_program__set_autoload(prog, in_plan(bpf_program__name(prog), plan) && target_exists(kernel, prog));
 	btf__free(kernel);
 	return 0;
+}
+
+int programs__configure(struct programs *p, const struct loader_opts *o)
+{
+	struct ws_config *cfg = p->cfg;
+	struct bpf_object *obj = p->obj;
+	int err;
+
+	cfg->capture = o->capture;
+	cfg->wake_bytes = o->ring_size / 8;
+	/* Kprobe and perf tracepoint programs are refused bpf_sk_storage_get. */
+	cfg->sk_storage = !p->legacy && (p->plan == PLAN_SOCKET || p->plan == PLAN_FENTRY);
+	cfg->trace_all = o->trace_all;
+	if (getrandom(&cfg->kaddr_secret, sizeof(__u64), 0) < 0)
+		cfg->kaddr_secret = (__u64)(unsigned long)p;
+	memcpy(cfg->pattern, "traceparent:", 12);
+	err = bpf_map__set_max_entries(bpf_object__find_map_by_name(obj, "events"), o->ring_size);
+	if (err)
+		return err;
+	return bpf_map__set_max_entries(bpf_object__find_map_by_name(obj, "sock_states"),
+					cfg->sk_storage ? 1 : o->max_connections);
 }
 
 int programs__load(struct programs *p)

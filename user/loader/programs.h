@@ -12,6 +12,7 @@
 
 #include "bpf/event.h"
 #include "user/loader/feature.h"
+#include "user/loader/loader.h"
 
 #define PROGRAMS_LINKS_MAX 64
 
@@ -31,6 +32,8 @@ struct programs {
 
 /* 0 or -errno; the caller says what went wrong. Whatever happened, programs__close() releases it. */
 int programs__open(struct programs *p, enum plan plan, bool legacy);
+/* Before programs__load(): knobs and sizes of maps. */
+int programs__configure(struct programs *p, const struct loader_opts *o);
 int programs__load(struct programs *p);
 /* On error *ret_name is the program that could not be attached. */
 int programs__attach(struct programs *p, const char **ret_name);
