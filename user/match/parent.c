@@ -319,24 +319,22 @@ static struct exchange *received_with(struct proc *p, const struct exchange *x, 
 
 void parent__on_context(struct match *m, struct exchange *x)
 {
-	bool came;
+	bool came, forwarded;
 	struct exchange *s = received_with(proc__find(m, x->tgid, false), x, &came);
 
+	forwarded = x->parent && x->parent->has_ctx && !memcmp(x->parent->ctx_span, x->ctx_span, 8);
+	if (s || came || forwarded)
+		x->has_ctx = false; /* whoever wrote it is not in this process */
+	if (!s && forwarded)
+		return; /* what proves the parent stays its evidence, once it is confirmed */
 	if (x->edge == EDGE_UNCONFIRMED || x->edge == EDGE_PROVISIONAL)
 		unlink_pending(x);
-	if (s) {
+	if (s)
 		set_parent(x, s, EVIDENCE_HEADER, EDGE_FINAL);
-		return;
-	}
-	if (x->parent && x->parent->has_ctx && !memcmp(x->parent->ctx_span, x->ctx_span, 8))
-		return; /* forwarded; what proved the parent stays its evidence */
-	if (came) {
+	else if (came)
 		parent__refuse(x, "the context that it passes on came with several requests, or with one that is over");
-		x->has_ctx = false; /* not an SDK's */
-		return;
-	}
-	/* Written by an SDK in this process: its span is the parent (identity.c takes the context). */
-	parent__refuse(x, NULL);
+	else
+		parent__refuse(x, NULL); /* an SDK's: its span is the parent (identity.c takes the context) */
 }
 
 void parent__on_response(struct exchange *server, uint32_t tid)
