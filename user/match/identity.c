@@ -70,11 +70,8 @@ bool identity__settle(struct match *m, struct exchange *x, uint64_t now, int dep
 		return false;
 	if (x->server && x->join_until && now < x->join_until && !x->parent)
 		return false;
-	if (x->parent && depth >= MAX_DEPTH) {
-		exchange__put(x->parent);
-		x->parent = NULL;
-		x->evidence = EVIDENCE_NONE;
-	}
+	if (x->parent && depth >= MAX_DEPTH)
+		parent__refuse(x, "nested too deep");
 	if (x->parent && !identity__settle(m, x->parent, now, depth + 1))
 		return false;
 	join__withdraw(x);
