@@ -5,11 +5,16 @@ VM = $(Q)tests/vm/vm.py
 KERNEL ?= 6.1
 CMD ?= $(O)/wirespan features
 
-.PHONY: vm vm-shell
+.PHONY: vm vm-shell vm-bench
 ## make vm           one command in a virtual machine: KERNEL=5.10|6.1|6.12|6.18|newest CMD='…' VMARGS='--append lockdown=integrity'
 vm: export WS_VM_CMD = $(value CMD)
 vm: deps all
 	$(VM) $(VMARGS) '$(KERNEL)' "$$WS_VM_CMD"
+
+## make vm-bench     nginx, 1 KiB, one worker, in the 6.1 guest: every plan that it grants, without and with in turn (ARGS=…)
+vm-bench: deps all tools $(O)/tests/tools/sink
+	$(VM) --timeout 3600 '$(KERNEL)' 'WS_OUT=$(abspath $(O)) $(abspath $(O))/venv/bin/python3 tests/bench/bench.py \
+		--cases nginx --body 1024 --rounds 3 --seconds 10 --no-seen $(ARGS)'
 
 ## make vm-shell     a shell in one (KERNEL=…); exit or ^] ends it
 vm-shell: deps all

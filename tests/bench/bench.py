@@ -5,7 +5,8 @@ Each case runs in rounds of off, socket, off, syscall, …, so that drift of the
 the medians are compared. wrk keeps 64 connections busy; every request is encoded and posted to a sink
 that acknowledges it. Loss comes from the books, and is held against what wrk sent.
 
-    bench.py [--rounds N] [--seconds N] [--cases nginx,fastapi,flask] [--plans socket,syscall] [--quick] [--json FILE]
+    bench.py [--rounds N] [--seconds N] [--cases nginx,fastapi,flask] [--plans socket,syscall] [--body BYTES] [--no-seen]
+             [--quick] [--json FILE]
 """
 import argparse
 import json
@@ -46,12 +47,12 @@ def wrk(port, seconds, connections):
             "p50": percentile(50), "p99": percentile(99), "errors": errors}
 
 
-def start_case(name, services):
+def start_case(name, services, body):
     port = net.free_port()
     if name == "nginx":
         www = services.dir / "www"
         www.mkdir()
-        (www / "f").write_text("x" * 100)
+        (www / "f").write_text("x" * body)
         for d in [www, *www.parents][:4]:
             d.chmod(0o755)
         services.nginx(f"open_file_cache max=10; sendfile on; server {{ listen 127.0.0.1:{port}; root {www}; }}",
@@ -143,7 +144,7 @@ def median(rows, key):
 def bench_case(name, a, tmp):
     results = {"off": [], **{p: [] for p in a.plans}}
     with Services(tmp / name) as services:
-        port = start_case(name, services)
+        port = start_case(name, services, a.body)
         wrk(port, 2, a.connections)  # warm
         for i in range(a.rounds):
             for plan in a.plans:
@@ -224,7 +225,8 @@ def report(data):
                 print(f"{'':17} lost: {k}: {n}")
             for line in r["imbalance"]:
                 print(f"{'':17} THE BOOKS DO NOT BALANCE: {line}")
-    print("\nspans seen / requests sent (nginx):")
+    if data["seen"]:
+        print("\nspans seen / requests sent (nginx):")
     for r in data["seen"]:
         print(f"  {r['plan']:8} {r['connections']:4} connections: {r['seen']} / {r['sent']} = "
               f"{100 * r['seen'] / r['sent']:.2f} %"
@@ -237,11 +239,13 @@ def main():
     p.add_argument("--seconds", type=int, default=5)
     p.add_argument("--connections", type=int, default=64)
     p.add_argument("--cases", default="nginx,fastapi,flask")
-    p.add_argument("--plans", default="socket,syscall")
+    p.add_argument("--plans", default="granted", help="attach plans; by default all that this kernel grants")
+    p.add_argument("--body", type=int, default=100, help="bytes of nginx's file")
+    p.add_argument("--no-seen", action="store_true", help="leave out spans seen of requests sent")
     p.add_argument("--quick", action="store_true", help="one round of two seconds: does it work?")
     p.add_argument("--json", help="the same figures, for machines")
     a = p.parse_args()
-    a.plans = a.plans.split(",")
+    a.plans = tracer.plans() if a.plans == "granted" else a.plans.split(",")
     if a.quick:
         a.rounds, a.seconds = 1, 2
     data = {"machine": f"{os.cpu_count()} CPUs, kernel {os.uname().release}", "connections": a.connections,
@@ -251,7 +255,7 @@ def main():
         tmp = pathlib.Path(d)
         for case in a.cases.split(","):
             data["cases"].append(bench_case(case, a, tmp))
-        data["seen"] = seen_of_sent(a, tmp)
+        data["seen"] = [] if a.no_seen else seen_of_sent(a, tmp)
     report(data)
     text = json.dumps(data)
     if a.json:

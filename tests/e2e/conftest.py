@@ -46,8 +46,9 @@ def services(tmp_path):
         yield s
 
 
-@pytest.fixture(params=["socket", "syscall"])
+@pytest.fixture(params=tracer.plans())
 def plan(request):
+    """Every attach plan that this kernel grants; those of WS_PLANS, where it is set: refused, they fail."""
     return request.param
 
 
@@ -66,6 +67,8 @@ class Start:
         try:
             t = tracer.Tracer(*args, directory=self.dir / f"wirespan{len(self.all)}", **kw)
         except tracer.NotPossible as e:
+            if kw.get("attach") in tracer.demanded():
+                pytest.fail(f"{kw['attach']}: {e}")
             pytest.skip(f"{kw.get('attach', 'auto')}: {e}")
         self.all.append(t)
         return t

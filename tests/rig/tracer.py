@@ -16,6 +16,19 @@ from .proc import Service
 NOT_POSSIBLE = 3  # exit code: not possible on this machine
 
 
+def demanded():
+    """Attach plans that have to work here: WS_PLANS=fentry,kprobe."""
+    return [p for p in os.environ.get("WS_PLANS", "").split(",") if p]
+
+
+def plans():
+    """Attach plans to test: those demanded, else those that `wirespan features` says are granted."""
+    if demanded() or not WIRESPAN.exists():
+        return demanded()
+    r = subprocess.run([WIRESPAN, "features"], capture_output=True, text=True, timeout=60)
+    return re.findall(r"^(\S+)\s+granted", r.stdout, re.M)
+
+
 class NotPossible(Exception):
     """This machine cannot do what was asked, by wirespan's own probing; the text is its reason."""
 
