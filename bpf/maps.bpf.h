@@ -90,6 +90,19 @@ struct listen_key {
 	__u32 port;
 };
 
+/*
+ * Elements of hash maps are allocated when they are made. Below 6.1 (commit 7c8199e24fa0) that can deadlock under
+ * tracing programs, and 5.10 warns of it: legacy maps are allocated at start, and the larger ones are smaller.
+ */
+#ifdef WS_LEGACY
+#define HASH_FLAGS 0
+#define THREADS_MAX 16384
+#define PROCS_MAX 16384
+#else
+#define HASH_FLAGS BPF_F_NO_PREALLOC
+#define PROCS_MAX 65536
+#endif
+
 struct events_map {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 * 1024 * 1024); /* resized by the loader */
@@ -104,7 +117,7 @@ struct sk_states_map {
 
 struct sock_states_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(map_flags, HASH_FLAGS);
 	__uint(max_entries, 65536); /* resized by the loader */
 	__type(key, __u64);
 	__type(value, struct sock_state);
@@ -113,27 +126,28 @@ struct sock_states_map {
 struct thread_states_map {
 #ifdef WS_LEGACY
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
+	__uint(map_flags, HASH_FLAGS);
+	__uint(max_entries, THREADS_MAX);
 	__type(key, __u32);
 #else
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 #endif
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(value, struct thread_state);
 };
 
 struct procs_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(map_flags, HASH_FLAGS);
+	__uint(max_entries, PROCS_MAX);
 	__type(key, __u32);
 	__type(value, struct ws_proc_ctl);
 };
 
 struct listeners_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(map_flags, HASH_FLAGS);
 	__uint(max_entries, 16384);
 	__type(key, struct listen_key);
 	__type(value, __s64);
