@@ -13,6 +13,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = pathlib.Path(os.environ.get("WS_OUT") or ROOT / ".output")
+# How much slower than a machine of today this one is: time-outs, and nothing else, are stretched by it.
+SLOW = float(os.environ.get("WS_SLOW", "1"))
 WIRESPAN = pathlib.Path(os.environ.get("WS_BINARY") or OUT / "wirespan")
 
 

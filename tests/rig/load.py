@@ -5,7 +5,7 @@ import secrets
 import socket
 import subprocess
 
-from . import tool
+from . import SLOW, tool
 
 
 def tag():
@@ -16,7 +16,7 @@ def tag():
 def run(target, requests, connections, path, prefix=(), timeout=120):
     """Exactly `requests` over `connections`; "%" in path is the number. Returns the tool's own count."""
     r = subprocess.run([*prefix, tool("load"), str(target), str(requests), str(connections), path],
-                       capture_output=True, text=True, timeout=timeout)
+                       capture_output=True, text=True, timeout=timeout * SLOW)
     if r.returncode == 2 or not r.stdout:
         raise RuntimeError(f"load: {r.stderr.strip()}")
     return json.loads(r.stdout)
@@ -55,7 +55,7 @@ class Raw:
             family = socket.AF_UNIX if isinstance(address, str) else (
                 socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         self.s = socket.socket(family, socket.SOCK_STREAM)
-        self.s.settimeout(timeout)
+        self.s.settimeout(timeout * SLOW)
         self.s.connect(address)
         if family != socket.AF_UNIX:
             self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

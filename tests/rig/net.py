@@ -6,6 +6,8 @@ import socket
 import subprocess
 import time
 
+from . import SLOW
+
 _serial = itertools.count()
 
 
@@ -18,7 +20,7 @@ def free_port(family=socket.AF_INET):
 
 def wait_port(port, host="127.0.0.1", timeout=20, alive=None):
     """Waits until something accepts. `alive` is asked between tries, so that a dead service ends the wait."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout * SLOW
     while True:
         try:
             socket.create_connection((host, port), 1).close()
@@ -32,7 +34,7 @@ def wait_port(port, host="127.0.0.1", timeout=20, alive=None):
 
 
 def wait_path(path, timeout=20, alive=None):
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout * SLOW
     while True:
         with socket.socket(socket.AF_UNIX) as s:
             try:
@@ -47,7 +49,7 @@ def wait_path(path, timeout=20, alive=None):
 
 
 def sh(*argv, check=True):
-    r = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    r = subprocess.run(argv, capture_output=True, text=True, timeout=30 * SLOW)
     if check and r.returncode:
         raise RuntimeError(f"{' '.join(argv)}: {r.stderr.strip() or r.stdout.strip()}")
     return r.stdout

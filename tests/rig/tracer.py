@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-from . import WIRESPAN, spans
+from . import SLOW, WIRESPAN, spans
 from .proc import Service
 
 NOT_POSSIBLE = 3  # exit code: not possible on this machine
@@ -25,7 +25,7 @@ def plans():
     """Attach plans to test: those demanded, else those that `wirespan features` says are granted."""
     if demanded() or not WIRESPAN.exists():
         return demanded()
-    r = subprocess.run([WIRESPAN, "features"], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([WIRESPAN, "features"], capture_output=True, text=True, timeout=60 * SLOW)
     return re.findall(r"^(\S+)\s+granted", r.stdout, re.M)
 
 
@@ -82,7 +82,7 @@ class Tracer:
         return self.log.read_text(errors="replace")
 
     def wait_ready(self, timeout):
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * SLOW
         while "wirespan: ready" not in self.stderr():
             code = self.service.p.poll()
             if code == NOT_POSSIBLE:
@@ -96,7 +96,7 @@ class Tracer:
 
     def books(self):
         r = subprocess.run([WIRESPAN, "stats", "--control", self.control, "--format", "json"],
-                           capture_output=True, text=True, timeout=20)
+                           capture_output=True, text=True, timeout=20 * SLOW)
         if r.returncode:
             raise RuntimeError(f"wirespan stats: {r.stderr.strip()}")
         return json.loads(r.stdout)
@@ -106,8 +106,8 @@ class Tracer:
         exchanges and spans (events flow for every socket of the machine, this question's too), that
         balance, with nothing waiting. What goes on for longer, a request without an answer or traffic of
         others, ends the wait at the time limit; the last snapshot still has to balance."""
-        end = time.monotonic() + timeout
-        patience = time.monotonic() + timeout / 4  # for exchanges that stay open
+        end = time.monotonic() + timeout * SLOW
+        patience = time.monotonic() + timeout * SLOW / 4  # for exchanges that stay open
         last, books = None, self.books()
         while time.monotonic() < end:
             rows = [r for r in books["stages"] if r["unit"] in ("messages", "exchanges", "spans")]
@@ -127,7 +127,7 @@ class Tracer:
             assert not imbalance(self.final), imbalance(self.final)
         self.service.signal(sig)
         try:
-            got = self.service.p.wait(timeout)
+            got = self.service.p.wait(timeout * SLOW)
         except subprocess.TimeoutExpired:
             self.service.stop()
             raise AssertionError(f"wirespan did not end within {timeout} s of {sig!r}:\n{self.stderr()}") from None
