@@ -36,7 +36,7 @@ enum ws_ev_type {
 	WS_EV_TICK,	  /* nothing but the time: struct ws_ev */
 	WS_EV_PROCINFO,	  /* what enrichment found out about a process: struct ws_ev_procinfo + bytes */
 	WS_EV_LOST,	  /* events lost before the source: struct ws_ev_lost */
-	WS_EV_SELECT,	  /* a process is, or is no longer, selected: struct ws_ev_select */
+	WS_EV_SELECT,	  /* what selection says about a process: struct ws_ev_select */
 	__WS_EV_USER_CNT,
 };
 
@@ -201,7 +201,15 @@ struct ws_ev_lost {
 struct ws_ev_select {
 	struct ws_ev ev;
 	__u32 tgid;
-	__u32 selected; /* 0, 1 */
+	__u32 selected; /* enum ws_selection */
+};
+
+enum ws_selection {
+	WS_SELECT_NO,
+	WS_SELECT_YES,
+	WS_SELECT_RECEIVER, /* it receives telemetry */
+	WS_SELECT_MASK = 0xff,
+	WS_SELECT_ANSWER = 0x100, /* beside one of these: to a fork, an exec or a listener that was heard of */
 };
 
 /* ---- user -> kernel ------------------------------------------------------------------------ */

@@ -170,7 +170,7 @@ static void drain(struct live *l)
 {
 	while (loader__poll(l->loader, 0) > 0)
 		;
-	for (int i = 0; i < 50 && stats.rows[ST_ENRICH].held > 0; i++) {
+	for (int i = 0; i < 50 && pipeline__waits(l->pipeline); i++) {
 		usleep(10000);
 		mailbox__take(l->to_pipeline, on_record, l);
 		push_tick(l, clock__mono_ns());
@@ -202,7 +202,7 @@ static void *pipeline_thread(void *arg)
 
 /* ---- control thread --------------------------------------------------------------------------------- */
 
-static void put_selection(struct live *l, uint32_t tgid, bool selected)
+static void put_selection(struct live *l, uint32_t tgid, uint32_t selected)
 {
 	struct ws_ev_select s = { .ev = { .type = WS_EV_SELECT, .len = sizeof(s), .ts = clock__mono_ns() },
 				  .tgid = tgid, .selected = selected };
@@ -221,7 +221,15 @@ static void set_flags(void *ctx, uint32_t tgid, uint32_t flags)
 	}
 	loader__set_proc(l->loader, tgid, flags);
 	if (flags) /* what is known of a process that ended stays: spans of it may still come */
-		put_selection(l, tgid, flags & WS_PROC_TRACED);
+		put_selection(l, tgid, flags & WS_PROC_TRACED ? WS_SELECT_YES : WS_SELECT_NO);
+}
+
+/* The pipeline waits for this one: also if nothing has changed. */
+static void answer_selection(struct live *l, uint32_t tgid)
+{
+	if (l->selective)
+		put_selection(l, tgid, WS_SELECT_ANSWER |
+				       (discover__selected(l->discover, tgid) ? WS_SELECT_YES : WS_SELECT_NO));
 }
 
 /* A loop that has never called out needs no hooks, and every system call of the machine pays for them. */
@@ -248,8 +256,16 @@ static void on_listener(struct live *l, const struct note *n)
 	struct note want = { .type = NOTE_WANT, .tgid = n->tgid };
 
 	discover__listen(l->discover, n->sock, n->tgid, n->netns, n->port);
+	answer_selection(l, n->tgid);
 	if (discover__selected(l->discover, n->tgid))
 		describe(l, &want, "");
+}
+
+static void on_proc_note(struct live *l, const struct ws_ev_proc *ev)
+{
+	discover__proc_event(l->discover, ev);
+	if (ev->what == WS_PROC_FORK || ev->what == WS_PROC_EXEC)
+		answer_selection(l, ev->tgid);
 }
 
 static void take_note(void *ctx, const void *rec, size_t len)
@@ -263,7 +279,7 @@ static void take_note(void *ctx, const void *rec, size_t len)
 		describe(l, n, tail);
 		break;
 	case NOTE_PROC:
-		discover__proc_event(l->discover, (const struct ws_ev_proc *)tail);
+		on_proc_note(l, (const struct ws_ev_proc *)tail);
 		break;
 	case NOTE_LISTEN:
 		if (n->on)
@@ -494,7 +510,7 @@ static int start(struct live *l)
 	}
 	push_clock(l, clock__mono_ns());
 	if (l->selective)
-		put_selection(l, 0, false);
+		put_selection(l, 0, WS_SELECT_NO);
 	err = discover__scan(l->discover);
 	if (err)
 		log_warn("/proc could not be read: %s: processes that run already may go without names", strerror(-err));

@@ -3,24 +3,17 @@
 
 #include <errno.h>
 
-#include "user/base/hash.h"
 #include "user/base/mem.h"
 #include "user/enrich/enrich.h"
 #include "user/match/match.h"
+#include "user/model/stats.h"
 #include "user/sample/sample.h"
+#include "user/selection.h"
 #include "user/stream/stream.h"
-
-/* A process that WS_EV_SELECT named; what it says is in a recording too, so a replay leaves out the same. */
-struct selection {
-	UT_hash_handle hh;
-	uint32_t tgid;
-	bool selected;
-};
 
 struct pipeline {
 	struct pipeline_hooks hooks;
-	struct selection *selections;
-	bool selective; /* a process that was not named is not selected */
+	struct selection *selection;
 	struct stream *stream;
 	struct match *match;
 	struct enrich *enrich;
@@ -51,36 +44,11 @@ static struct stream *stream_of(void *ctx)
 	return ((struct pipeline *)ctx)->stream;
 }
 
-static bool is_selected(void *ctx, uint32_t tgid)
+static enum match_selection selection_of(void *ctx, uint32_t tgid)
 {
 	struct pipeline *p = ctx;
-	struct selection *s;
 
-	HASH_FIND(hh, p->selections, &tgid, sizeof(tgid), s);
-	return s ? s->selected : !p->selective;
-}
-
-static void on_select(struct pipeline *p, const struct ws_ev_select *ev)
-{
-	struct selection *s;
-
-	if (!ev->tgid) { /* about everybody who is not named */
-		p->selective = !ev->selected;
-		return;
-	}
-	HASH_FIND(hh, p->selections, &ev->tgid, sizeof(ev->tgid), s);
-	if (!s) {
-		s = mem__zalloc(sizeof(*s));
-		if (!s)
-			return;
-		s->tgid = ev->tgid;
-		HASH_ADD(hh, p->selections, tgid, sizeof(s->tgid), s);
-		if (!s->hh.tbl) {
-			mem__free(s);
-			return;
-		}
-	}
-	s->selected = ev->selected;
+	return selection__of(p->selection, tgid, p->now);
 }
 
 static void telemetry_receiver(void *ctx, uint32_t tgid)
@@ -130,6 +98,10 @@ static void on_proc(void *ctx, const struct ws_ev_proc *ev)
 {
 	struct pipeline *p = ctx;
 
+	if (ev->what == WS_PROC_FORK || ev->what == WS_PROC_EXEC)
+		selection__ask(p->selection, ev->tgid, p->now);
+	else if (ev->what == WS_PROC_EXIT)
+		selection__exit(p->selection, ev->tgid);
 	match__proc(p->match, ev);
 	if (p->hooks.proc) /* before it is asked for its name: what is decided about it comes back first */
 		p->hooks.proc(p->hooks.ctx, ev);
@@ -147,6 +119,8 @@ static void on_listening(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns
 {
 	struct pipeline *p = ctx;
 
+	if (on)
+		selection__ask(p->selection, tgid, p->now);
 	if (p->hooks.listening)
 		p->hooks.listening(p->hooks.ctx, sock, tgid, netns, port, on);
 }
@@ -189,15 +163,21 @@ void pipeline__event(void *ctx, const struct ws_ev *ev)
 	case WS_EV_LOST:
 		break; /* counted by the source */
 	case WS_EV_SELECT:
-		on_select(p, (const struct ws_ev_select *)ev);
+		selection__told(p->selection, (const struct ws_ev_select *)ev);
 		break;
 	default:
 		stream__push(p->stream, ev);
 	}
 }
 
+bool pipeline__waits(const struct pipeline *p)
+{
+	return stats.rows[ST_ENRICH].held > 0 || selection__open(p->selection) > 0;
+}
+
 void pipeline__finish(struct pipeline *p)
 {
+	selection__close(p->selection);
 	stream__free(p->stream, p->now);
 	p->stream = NULL;
 	match__flush(p->match, p->now);
@@ -213,6 +193,8 @@ static bool make_match(struct pipeline *p, const struct opts *o, const struct si
 		.key = *key,
 		.max_requests = o->max_requests,
 		.trace_telemetry = !o->default_excludes,
+		.exclude_paths = o->exclude_path,
+		.selection = selection_of,
 		.stream = stream_of,
 		.telemetry_receiver = o->default_excludes ? telemetry_receiver : NULL,
 		.next = enrich_push,
@@ -232,9 +214,7 @@ static bool make_enrich(struct pipeline *p, const struct opts *o)
 	struct enrich_opts eo = {
 		.routes = strcmp(o->routes, "off") != 0,
 		.route_patterns = o->route_patterns,
-		.exclude_paths = o->exclude_path,
 		.want = p->hooks.want ? on_want : NULL,
-		.selected = is_selected,
 		.ctx = p,
 		.next = sample_push,
 		.next_ctx = p,
@@ -274,7 +254,8 @@ struct pipeline *pipeline__new(const struct opts *o, const struct siphash_key *k
 	p->hooks = *hooks;
 	p->q = q;
 	p->to_batch = (struct sample_next){ batch_push, p };
-	if (!make_match(p, o, key) || !make_enrich(p, o) || !make_stream(p, o)) {
+	p->selection = selection__new();
+	if (!p->selection || !make_match(p, o, key) || !make_enrich(p, o) || !make_stream(p, o)) {
 		pipeline__free(p);
 		errno = ENOMEM;
 		return NULL;
@@ -284,16 +265,11 @@ struct pipeline *pipeline__new(const struct opts *o, const struct siphash_key *k
 
 void pipeline__free(struct pipeline *p)
 {
-	struct selection *s, *tmp;
-
 	if (!p)
 		return;
-	HASH_ITER(hh, p->selections, s, tmp) {
-		HASH_DEL(p->selections, s);
-		mem__free(s);
-	}
 	stream__free(p->stream, p->now);
 	match__free(p->match);
 	enrich__free(p->enrich);
+	selection__free(p->selection);
 	mem__free(p);
 }

@@ -27,6 +27,8 @@ struct pipeline *pipeline__new(const struct opts *o, const struct siphash_key *k
 void pipeline__free(struct pipeline *p);
 /* The source's next: a validated event, borrowed. */
 void pipeline__event(void *p, const struct ws_ev *ev);
+/* True while spans wait for what the control thread is to tell (a description, a selection). */
+bool pipeline__waits(const struct pipeline *p);
 /* End of input: every connection ends, whatever waits is decided and passed on. */
 void pipeline__finish(struct pipeline *p);
 

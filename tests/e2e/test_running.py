@@ -10,7 +10,7 @@ import tempfile
 import time
 
 import pytest
-from chain import assert_edges, assert_exact
+from chain import assert_edges, assert_exact, flask_chain
 
 from rig import WIRESPAN, load, net, spans
 from rig.spans import CLIENT, SERVER
@@ -44,6 +44,7 @@ def test_select_port(services, start, nginx, tag):
         curl(other, f"/r/{tag}-{i + 100}/n0")
     mine = assert_exact(t.stop(), tag, 10, ["n0"], outer_client=False)
     assert all(int(s.rid.split("-")[1]) < 100 for s in mine)
+    assert_edges(mine, outer_client=False)  # curl is not selected: nobody's child
 
 
 def test_select_pid_and_both_sides(services, start, nginx, tag):
@@ -84,6 +85,19 @@ def test_exclude_path(start, nginx, tag):
     assert not [s for s in got if s.path == "/health"]
     assert {s.rid for s in spans.tagged(got, tag)} == {f"{tag}-{i}" for i in range(10) if i != 7}
     assert sum(r["dropped"].get("path_excluded", 0) for r in t.final["stages"]) == 11
+
+
+def test_exclude_path_takes_calls_along(services, start, tag):
+    """What was asked of others for a path that is left out is left out with it: no child without its parent."""
+    port = flask_chain(services, 3)
+    t = start("--exclude-path", f"/r/{tag}-*5/n0")
+    for i in range(10):
+        curl(port, f"/r/{tag}-{i}/n0")
+    got = t.stop()
+    mine = [s for s in spans.tagged(got, tag) if s.rid != f"{tag}-5"]
+    assert not [s for s in spans.tagged(got, tag) if s.rid == f"{tag}-5"]
+    assert_edges(assert_exact(mine, tag, 9, ["n0", "n1", "n2"]))
+    assert sum(r["dropped"].get("path_excluded", 0) for r in t.final["stages"]) == 6
 
 
 def test_command(start, nginx, tag, tmp_path):

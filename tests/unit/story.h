@@ -50,7 +50,7 @@ static uint64_t next_id = 0x1000;
 
 /* ---- events ------------------------------------------------------------------------------------ */
 
-static inline void start_with(const char *evidence_off, bool evidence_single)
+static inline void start_opts(const struct opts *o)
 {
 	struct batch_opts b = { .max_batch = 512, .schedule_delay_ns = 1 };
 	struct siphash_key key = { 1, 2 };
@@ -59,9 +59,8 @@ static inline void start_with(const char *evidence_off, bool evidence_single)
 
 	memset(&stats, 0, sizeof(stats));
 	memset(&t, 0, sizeof(t));
+	t.o = *o;
 	t.o.routes = "off";
-	t.o.evidence_off = (char *)evidence_off;
-	t.o.evidence_single = evidence_single;
 	t.o.default_excludes = true;
 	t.o.max_connections = t.o.max_requests = 1000;
 	t.now = 1000 * MS;
@@ -69,6 +68,13 @@ static inline void start_with(const char *evidence_off, bool evidence_single)
 	t.p = pipeline__new(&t.o, &key, &hooks, t.q);
 	assert_non_null(t.p);
 	pipeline__event(t.p, &clock.ev);
+}
+
+static inline void start_with(const char *evidence_off, bool evidence_single)
+{
+	struct opts o = { .evidence_off = (char *)evidence_off, .evidence_single = evidence_single };
+
+	start_opts(&o);
 }
 
 static inline void start(void)

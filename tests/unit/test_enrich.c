@@ -21,7 +21,7 @@ static struct {
 	struct enrich *e;
 	struct span *out[8192];
 	size_t n;
-	uint32_t wanted, last_wanted, unselected;
+	uint32_t wanted, last_wanted;
 	char wanted_args[64];
 } t;
 
@@ -38,19 +38,12 @@ static void on_want(void *ctx, uint32_t tgid, struct str comm, struct str args, 
 	snprintf(t.wanted_args, sizeof(t.wanted_args), "%.*s", (int)args.len, args.len ? args.p : "");
 }
 
-static bool is_selected(void *ctx, uint32_t tgid)
-{
-	return tgid != t.unselected;
-}
-
 static void start(struct enrich_opts o)
 {
 	memset(&stats, 0, sizeof(stats));
 	memset(&t, 0, sizeof(t));
 	o.next = on_next;
 	o.want = on_want;
-	o.selected = is_selected;
-	t.unselected = 666;
 	t.e = enrich__new(&o);
 	assert_non_null(t.e);
 	enrich__clock(t.e, WALL);
@@ -258,22 +251,6 @@ static void test_pid_reuse(void **state)
 	finish();
 }
 
-static void test_left_out(void **state)
-{
-	start((struct enrich_opts){ .routes = true, .exclude_paths = "/health*, /metrics" });
-	tell_info(60, "s", "", 1);
-	push(60, "/healthz?x", SPAN_SERVER, 1 * MS);
-	push(60, "http://h/metrics", SPAN_CLIENT, 1 * MS);
-	push(666, "/", SPAN_SERVER, 1 * MS);
-	push(60, "/ok", SPAN_SERVER, 1 * MS);
-	assert_int_equal(stats.rows[ST_ENRICH].dropped[DROP_UNSELECTED], 0); /* not before its process is known */
-	tell_info(666, "x", "", 1);
-	assert_int_equal(t.n, 1);
-	assert_int_equal(stats.rows[ST_ENRICH].dropped[DROP_PATH_EXCLUDED], 2);
-	assert_int_equal(stats.rows[ST_ENRICH].dropped[DROP_UNSELECTED], 1);
-	finish();
-}
-
 static void test_names(void **state)
 {
 	const struct attr *a;
@@ -379,7 +356,7 @@ static void run_once(void)
 static void test_memory(void **state)
 {
 	for (long k = 0; k < 120; k++) {
-		start((struct enrich_opts){ .routes = true, .route_patterns = "/x", .exclude_paths = "/y" });
+		start((struct enrich_opts){ .routes = true, .route_patterns = "/x" });
 		mem__fail_after(k);
 		tell_proc(WS_PROC_EXEC, 80, 1, 1 * MS, "python3", STR("python3\0/srv/mail/app.py\0"));
 		tell_proc(WS_PROC_FORK, 81, 80, 2 * MS, "python3", STR_NULL);
@@ -398,7 +375,7 @@ static void test_memory(void **state)
 	}
 	for (long k = 0;; k++) {
 		struct enrich_opts o = {
-			.routes = true, .route_patterns = "/x", .exclude_paths = "/y", .next = on_next
+			.routes = true, .route_patterns = "/x", .next = on_next
 		};
 		struct enrich *e;
 
@@ -418,8 +395,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_waits),	   cmocka_unit_test(test_exec_fallback),
 		cmocka_unit_test(test_exec_storm), cmocka_unit_test(test_inherits),
-		cmocka_unit_test(test_pid_reuse),  cmocka_unit_test(test_left_out),
-		cmocka_unit_test(test_names),	   cmocka_unit_test(test_bad_patterns),
+		cmocka_unit_test(test_pid_reuse),  cmocka_unit_test(test_names),
+		cmocka_unit_test(test_bad_patterns),
 		cmocka_unit_test(test_bounds),	   cmocka_unit_test(test_hostile_records),
 		cmocka_unit_test(test_memory),
 	};

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "user/base/glob.h"
 #include "user/base/log.h"
 #include "user/enrich/proc_read.h"
 #include "user/enrich/proc_table.h"
@@ -40,7 +39,7 @@ struct routes {
 
 struct enrich {
 	struct enrich_opts o;
-	char *patterns, *excludes;
+	char *patterns;
 	struct proc_table procs;
 	struct proc *wait_first, *wait_last;
 	uint32_t n_waiting; /* spans */
@@ -308,20 +307,8 @@ static void add_route(struct enrich *e, struct span *s)
 
 /* ---- waiting ---------------------------------------------------------------------------------- */
 
-static bool drop(struct span *s, enum stats_reason why)
-{
-	stats__drop(ST_ENRICH, why, 1);
-	span__free(s);
-	return true;
-}
-
-/* Selection is asked last: what is decided about a new process arrives before its description. */
 static void pass_on(struct enrich *e, struct proc *p, struct span *s)
 {
-	if (e->o.selected && !e->o.selected(e->o.ctx, s->tgid)) {
-		drop(s, DROP_UNSELECTED);
-		return;
-	}
 	resource__put(s->res);
 	s->res = resource__get(p ? resource_of(e, p) : e->unknown);
 	add_route(e, s);
@@ -421,9 +408,8 @@ struct enrich *enrich__new(const struct enrich_opts *o)
 	e->procs.evicting = on_evict;
 	e->procs.ctx = e;
 	e->patterns = o->route_patterns ? mem__strdup(o->route_patterns) : NULL;
-	e->excludes = o->exclude_paths ? mem__strdup(o->exclude_paths) : NULL;
 	e->unknown = unknown_resource();
-	if (!e->unknown || (o->route_patterns && !e->patterns) || (o->exclude_paths && !e->excludes)) {
+	if (!e->unknown || (o->route_patterns && !e->patterns)) {
 		enrich__free(e);
 		errno = ENOMEM;
 		return NULL;
@@ -465,7 +451,6 @@ void enrich__free(struct enrich *e)
 	}
 	resource__put(e->unknown);
 	mem__free(e->patterns);
-	mem__free(e->excludes);
 	mem__free(e);
 }
 
@@ -475,15 +460,6 @@ void enrich__clock(struct enrich *e, int64_t wall_offset)
 	e->have_clock = true;
 }
 
-static bool left_out(struct enrich *e, struct span *s)
-{
-	struct str path = e->excludes ? path_of(s->target) : STR_NULL;
-
-	if (path.len && glob__match_list(e->excludes, path))
-		return drop(s, DROP_PATH_EXCLUDED);
-	return false;
-}
-
 void enrich__push(struct enrich *e, struct span *s, uint64_t now_ns)
 {
 	uint64_t mono = 0;
@@ -491,8 +467,6 @@ void enrich__push(struct enrich *e, struct span *s, uint64_t now_ns)
 
 	stats__in(ST_ENRICH, 1);
 	enrich__tick(e, now_ns);
-	if (left_out(e, s))
-		return;
 	if (e->have_clock && (int64_t)s->start_ns > e->wall_offset)
 		mono = s->start_ns - (uint64_t)e->wall_offset;
 	p = proc_table__find(&e->procs, s->tgid, mono);

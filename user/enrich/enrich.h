@@ -55,12 +55,9 @@ int proc_lookup__facts(struct proc_lookup *l, uint32_t tgid, struct proc_facts *
 struct enrich_opts {
 	bool routes;		    /* --routes=off: no templates, the span is named by its method */
 	const char *route_patterns; /* configured patterns, comma-separated: "/users/{id},/shop/{*}" */
-	const char *exclude_paths;  /* globs, comma-separated: spans of these paths are dropped (counted) */
 	uint64_t wait_ns;	    /* for a process description; 0: 1 s */
 	/* Asks the control thread to describe a process; may be NULL (replay). */
 	void (*want)(void *ctx, uint32_t tgid, struct str comm, struct str args, uint64_t start_ns);
-	/* Is this process selected (--pid, --exe, --port)? NULL: all are. */
-	bool (*selected)(void *ctx, uint32_t tgid);
 	void *ctx;
 	/* The next stage: owns the span. */
 	void (*next)(void *next_ctx, struct span *s, uint64_t now_ns);
@@ -70,7 +67,7 @@ struct enrich_opts {
 struct enrich;
 /* NULL with errno ENOMEM, or EINVAL: a route pattern is wrong. */
 struct enrich *enrich__new(const struct enrich_opts *o);
-void enrich__free(struct enrich *e); /* passes on or drops (counted) what still waits */
+void enrich__free(struct enrich *e); /* drops (counted) what still waits */
 /* CLOCK_REALTIME - CLOCK_MONOTONIC: lets a span that comes late find the process that had its pid at that time. */
 void enrich__clock(struct enrich *e, int64_t wall_offset);
 /* Both take a whole record, ev.len bytes, and look at no more of it. What is malformed changes nothing. */

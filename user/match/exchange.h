@@ -6,6 +6,7 @@
 #include "user/base/hash.h"
 #include "user/base/pool.h"
 #include "user/match/match.h"
+#include "user/model/stats.h"
 
 struct thread;
 struct proc;
@@ -74,6 +75,8 @@ struct exchange {
 
 	/* identity */
 	bool settled;
+	bool left_out; /* no span, because of `why`; for good once settled */
+	enum stats_reason why;
 	uint8_t trace_id[16], span_id[8];
 	uint8_t flags;
 };

@@ -61,6 +61,35 @@ static void settle_child(struct exchange *x)
 		s->trace_state = span__dup(s, p->span->trace_state);
 }
 
+static void leave_out(struct exchange *x, enum stats_reason why)
+{
+	x->left_out = true;
+	x->why = why;
+}
+
+/* Settles whether there will be a span, behind the parent's answer to that. False: it cannot be told yet. */
+static bool settle_place(struct match *m, struct exchange *x)
+{
+	const struct exchange *p = x->parent;
+
+	switch (m->opts.selection ? m->opts.selection(m->opts.ctx, x->tgid) : MATCH_SELECTED) {
+	case MATCH_UNDECIDED:
+		return false;
+	case MATCH_UNSELECTED:
+		leave_out(x, DROP_UNSELECTED);
+		return true;
+	default:
+		break;
+	}
+	if (!p || !p->left_out)
+		return true;
+	if (p->why == DROP_PATH_EXCLUDED)
+		leave_out(x, p->why);
+	else
+		parent__refuse(x, NULL);
+	return true;
+}
+
 /* True once the exchange's trace and parent are known for good. */
 bool identity__settle(struct match *m, struct exchange *x, uint64_t now, int depth)
 {
@@ -73,6 +102,8 @@ bool identity__settle(struct match *m, struct exchange *x, uint64_t now, int dep
 	if (x->parent && depth >= MAX_DEPTH)
 		parent__refuse(x, "nested too deep");
 	if (x->parent && !identity__settle(m, x->parent, now, depth + 1))
+		return false;
+	if (!settle_place(m, x))
 		return false;
 	join__withdraw(x);
 	if (x->parent)

@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
+#include "user/base/glob.h"
 #include "user/match/exchange.h"
 #include "user/model/error_type.h"
-#include "user/model/stats.h"
 
 /* Exchanges kept for later requests: as many as a busy server has open, 100 KiB at the most. */
 #define EXCHANGES_KEPT 256u
@@ -167,6 +167,14 @@ static void discard(struct match *m, struct exchange *x, enum stats_reason why)
 	stats__drop(ST_MATCH, why, 1);
 }
 
+static void pass_on(struct match *m, struct exchange *x, uint64_t now)
+{
+	if (x->left_out)
+		discard(m, x, x->why);
+	else
+		emit(m, x, now);
+}
+
 /* Passes on every finished exchange whose identity is settled; the others go on waiting, in order. */
 static void flush_waiting(struct match *m, uint64_t now)
 {
@@ -178,7 +186,7 @@ static void flush_waiting(struct match *m, uint64_t now)
 			continue;
 		}
 		*at = x->wait_next;
-		emit(m, x, now);
+		pass_on(m, x, now);
 		exchange__put(x);
 	}
 	m->waiting_tail = at;
@@ -202,7 +210,7 @@ static void finish(struct match *m, struct exchange *x, uint64_t ts, bool aborte
 		}
 	}
 	if (identity__settle(m, x, m->now, 0)) {
-		emit(m, x, m->now);
+		pass_on(m, x, m->now);
 		exchange__put(x);
 		return;
 	}
@@ -255,6 +263,13 @@ static void take_identity(struct match *m, struct exchange *x, const struct stre
 	memcpy(x->span_id, &id, sizeof(id));
 }
 
+/* By what was asked for; an authority or an asterisk is no path. */
+static bool is_excluded(const struct match *m, const struct msg *msg)
+{
+	return m->opts.exclude_paths && msg->target.len && msg->target.p[0] == '/' &&
+	       glob__match_list(m->opts.exclude_paths, msg->target);
+}
+
 static void on_request(struct match *m, struct stream_conn *c, const struct msg *msg, const struct transfer *t)
 {
 	bool server = c->info.role == WS_ROLE_SERVER;
@@ -288,6 +303,8 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 	x->span->display_peer = span__dup(x->span, msg->peer);
 	x->span->route_key = msg->route_key;
 	x->content = msg->content;
+	x->left_out = is_excluded(m, msg);
+	x->why = DROP_PATH_EXCLUDED;
 	add_attrs(x, msg);
 	take_context(x, &msg->ctx);
 	take_identity(m, x, c);
@@ -402,7 +419,8 @@ void match__conn_gone(void *ctx, struct stream_conn *c, uint64_t ts)
 		}
 		discard(m, x, DROP_CONN_ENDED);
 		x->open = false;
-		x->settled = true;
+		x->settled = x->left_out = true;
+		x->why = DROP_CONN_ENDED;
 		exchange__put(x);
 	}
 	if (mc->counted)

@@ -12,6 +12,10 @@
  *   client span   waits until the evidence for its parent is confirmed: a thread's request is the
  *                 parent only once the same thread has answered it.
  *
+ * What is left out is decided there as well, so that no span names a parent that is not exported. Whatever was done
+ * for a request that is left out by its path is left out with it; what was done for somebody who is not selected
+ * begins here, as a root.
+ *
  * Unit of the books (MATCH): exchanges. in: requests seen; out: spans passed on; held: the rest.
  */
 #ifndef WS_MATCH_H
@@ -43,11 +47,21 @@ const char *match__evidence_name(enum match_evidence e);
 /* Bit mask for a comma-separated list of names; -EINVAL for an unknown one. NULL: 0. */
 int match__evidence_mask(const char *list, uint32_t *ret_mask);
 
+enum match_selection {
+	MATCH_UNSELECTED,
+	MATCH_SELECTED,
+	MATCH_RECEIVER,	 /* it receives telemetry */
+	MATCH_UNDECIDED, /* ask again */
+};
+
 struct match_opts {
 	struct siphash_key key;	 /* of span and trace ids */
 	uint32_t max_requests;	 /* exchanges held at the most */
 	uint32_t evidence_off;	 /* 1 << enum match_evidence */
 	bool trace_telemetry;	 /* --no-default-excludes */
+	const char *exclude_paths; /* globs, comma-separated: what is asked for there is left out; borrowed, NULL ok */
+	/* Is this process selected (--pid, --exe, --port)? NULL: all are. */
+	enum match_selection (*selection)(void *ctx, uint32_t tgid);
 	struct stream *(*stream)(void *ctx); /* to resolve tokens */
 	/* A process received telemetry: it is left out from now on. NULL ok. */
 	void (*telemetry_receiver)(void *ctx, uint32_t tgid);

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is left out, with what else, and that nothing that is exported names it as its parent. */
+#include "tests/unit/story.h"
+
+#include "user/selection.h"
+
+static void told(uint32_t tgid, uint32_t selected)
+{
+	struct ws_ev_select ev = { .ev = { .type = WS_EV_SELECT, .len = sizeof(ev), .ts = t.now }, .tgid = tgid,
+				   .selected = selected };
+
+	pipeline__event(t.p, &ev.ev);
+}
+
+/* A serves `path`, and calls B for it, which serves that. */
+static void chain(const char *path, uint16_t port)
+{
+	struct end in = make_end(PROC_A, WS_ROLE_SERVER, 80, port), out = make_end(PROC_A, WS_ROLE_CLIENT, port, 8080),
+		   b = make_end(PROC_B, WS_ROLE_SERVER, 8080, port);
+	struct ws_token tok;
+
+	in.net = 9; /* its client is not of this machine */
+	announce(&in);
+	announce(&out);
+	announce(&b);
+	tok = reads(&in, 7, path);
+	calls(&out, 7, "/inner", &tok);
+	reads(&b, 8, "/inner");
+	answers(&b, 8);
+	gets_answer(&out, 7);
+	answers(&in, 7);
+}
+
+static void test_path_takes_its_calls_along(void **state_)
+{
+	struct opts o = { .exclude_path = (char *)"/health*, /metrics" };
+
+	start_opts(&o);
+	chain("/healthz?full=1", 50001);
+	chain("/metrics", 50002);
+	chain("/health", 50003);
+	tick(1500);
+	collect();
+	assert_int_equal(t.n, 0);
+	assert_int_equal(stats.rows[ST_MATCH].dropped[DROP_PATH_EXCLUDED], 9);
+	chain("/ok", 50004);
+	end_story();
+	assert_int_equal(t.n, 3);
+	assert_int_equal(stats.rows[ST_MATCH].dropped[DROP_PATH_EXCLUDED], 9);
+	assert_parent(span_of(SPAN_CLIENT, "/inner"), span_of(SPAN_SERVER, "/ok"), "thread");
+	assert_parent(span_of(SPAN_SERVER, "/inner"), span_of(SPAN_CLIENT, "/inner"), "join");
+	assert_int_equal(stats.roots, 1); /* what is left out is no trace */
+	assert_int_equal(stats.traces, 1);
+	end_test();
+}
+
+/* The call alone is left out, not whoever made it; what it started is. */
+static void test_path_of_a_call(void **state_)
+{
+	struct opts o = { .exclude_path = (char *)"/inner" };
+
+	start_opts(&o);
+	chain("/ok", 50001);
+	end_story();
+	assert_int_equal(t.n, 1);
+	assert_root(span_of(SPAN_SERVER, "/ok"), NULL);
+	assert_int_equal(stats.rows[ST_MATCH].dropped[DROP_PATH_EXCLUDED], 2);
+	end_test();
+}
+
+static const uint8_t remote[8] = { 0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7 };
+
+/* PROC_A calls PROC_B, which is selected; about PROC_A, a new process, somebody has still to decide. */
+static void call_of_a_new_process(const char *head)
+{
+	struct end c = make_end(PROC_A, WS_ROLE_CLIENT, 50000, 8080), s = make_end(PROC_B, WS_ROLE_SERVER, 8080, 50000);
+
+	start();
+	told(0, WS_SELECT_NO);
+	told(PROC_B, WS_SELECT_YES);
+	proc(PROC_A, PROC_A, WS_PROC_FORK);
+	proc(PROC_A, PROC_A, WS_PROC_EXEC);
+	announce(&c);
+	announce(&s);
+	data(&c, WS_TX, 1, head, NULL);
+	data(&s, WS_RX, 2, head, NULL);
+	answers(&s, 2);
+	gets_answer(&c, 1);
+	told(PROC_A, WS_SELECT_ANSWER | WS_SELECT_NO); /* to the fork */
+	tick(20);
+	assert_int_equal(stats.rows[ST_MATCH].out, 0);
+	assert_true(pipeline__waits(t.p));
+}
+
+#define GET_J "GET /j HTTP/1.1\r\nHost: b\r\n\r\n"
+
+static void test_late_selection(void **state_)
+{
+	for (int selected = 0; selected < 2; selected++) {
+		call_of_a_new_process(GET_J);
+		told(PROC_A, WS_SELECT_ANSWER | (selected ? WS_SELECT_YES : WS_SELECT_NO)); /* to the exec */
+		proc(PROC_A, PROC_A, WS_PROC_EXIT);
+		tick(20);
+		assert_int_equal(stats.rows[ST_MATCH].out, selected ? 2 : 1);
+		end_story();
+		assert_int_equal(t.n, selected ? 2 : 1);
+		if (selected)
+			assert_parent(span_of(SPAN_SERVER, "/j"), span_of(SPAN_CLIENT, "/j"), "join");
+		else
+			assert_root(span_of(SPAN_SERVER, "/j"), NULL);
+		assert_int_equal(stats.rows[ST_MATCH].dropped[DROP_UNSELECTED], !selected);
+		assert_int_equal(stats.traces, 1);
+		end_test();
+	}
+}
+
+/* An answer that does not come is not waited for: neither for long, nor at the end. */
+static void test_selection_never_answered(void **state_)
+{
+	for (int at_end = 0; at_end < 2; at_end++) {
+		call_of_a_new_process(GET_J);
+		if (!at_end) {
+			tick(1000);
+			assert_int_equal(stats.rows[ST_MATCH].out, 1);
+		}
+		pipeline__finish(t.p);
+		batch_queue__close(t.q);
+		collect();
+		assert_int_equal(t.n, 1);
+		assert_root(span_of(SPAN_SERVER, "/j"), NULL);
+		pipeline__free(t.p);
+		end_test();
+	}
+}
+
+/* What came on the wire is a parent all the same. */
+static void test_unselected_client_with_a_context(void **state_)
+{
+	call_of_a_new_process("GET /j HTTP/1.1\r\nHost: b\r\n"
+			      "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n");
+	told(PROC_A, WS_SELECT_ANSWER | WS_SELECT_NO);
+	end_story();
+	assert_int_equal(t.n, 1);
+	assert_memory_equal(t.spans[0]->parent_id, remote, 8);
+	assert_string_equal(t.spans[0]->evidence, "header");
+	end_test();
+}
+
+/* ---- the table ----------------------------------------------------------------------------------- */
+
+static struct selection *sel;
+
+static void tell(uint32_t tgid, uint32_t selected)
+{
+	struct ws_ev_select ev = { .ev = { .type = WS_EV_SELECT, .len = sizeof(ev) }, .tgid = tgid, .selected = selected };
+
+	selection__told(sel, &ev);
+}
+
+static void test_numbers_come_again(void **state_)
+{
+	sel = selection__new();
+	assert_int_equal(selection__of(sel, 5, 1), MATCH_SELECTED);
+	tell(5, WS_SELECT_RECEIVER);
+	assert_int_equal(selection__of(sel, 5, 1), MATCH_RECEIVER);
+	selection__exit(sel, 5);
+	assert_int_equal(selection__of(sel, 5, 1), MATCH_RECEIVER); /* for late spans */
+	selection__ask(sel, 5, 2);
+	assert_int_equal(selection__of(sel, 5, 2), MATCH_SELECTED);
+	tell(0, WS_SELECT_NO);
+	assert_int_equal(selection__of(sel, 5, 2), MATCH_UNSELECTED);
+	selection__ask(sel, 5, 3);
+	tell(5, WS_SELECT_YES); /* no answer: what it says is from before */
+	assert_int_equal(selection__of(sel, 5, 3), MATCH_UNDECIDED);
+	tell(5, WS_SELECT_ANSWER | WS_SELECT_YES);
+	assert_int_equal(selection__of(sel, 5, 3), MATCH_SELECTED);
+	selection__exit(sel, 5);
+	selection__ask(sel, 5, 4);
+	selection__close(sel);
+	assert_int_equal(selection__of(sel, 5, 4), MATCH_UNSELECTED);
+	selection__free(sel);
+}
+
+/* A machine that starts processes all day long. */
+static void test_the_dead_are_forgotten(void **state_)
+{
+	sel = selection__new();
+	tell(0, WS_SELECT_NO);
+	for (uint32_t pid = 10; pid < 5000; pid++) {
+		selection__ask(sel, pid, pid);
+		if (pid % 2)
+			selection__exit(sel, pid);
+		tell(pid, WS_SELECT_ANSWER | WS_SELECT_YES);
+		selection__exit(sel, pid);
+	}
+	assert_int_equal(selection__open(sel), 0);
+	assert_int_equal(selection__of(sel, 10, 6000), MATCH_UNSELECTED);
+	assert_int_equal(selection__of(sel, 4999, 6000), MATCH_SELECTED);
+	for (uint32_t pid = 4999; pid >= 4000; pid--) /* from the middle of the list of the dead */
+		selection__ask(sel, pid, 6000);
+	assert_int_equal(selection__open(sel), 1000);
+	for (uint32_t pid = 4999; pid >= 4000; pid--)
+		selection__exit(sel, pid);
+	selection__free(sel);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_path_takes_its_calls_along),
+		cmocka_unit_test(test_path_of_a_call),
+		cmocka_unit_test(test_late_selection),
+		cmocka_unit_test(test_selection_never_answered),
+		cmocka_unit_test(test_unselected_client_with_a_context),
+		cmocka_unit_test(test_numbers_come_again),
+		cmocka_unit_test(test_the_dead_are_forgotten),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
