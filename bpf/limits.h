@@ -9,8 +9,15 @@
 /* Bytes captured of one transfer (one system call's worth of data) at the most. */
 #define WS_CAPTURE_MAX 8192
 
-/* Segments of one iovec that are looked at; the rest of the transfer is counted, not copied. */
+/*
+ * Segments of one iovec that are looked at; the rest of the transfer is counted, not copied. Legacy programs loop over
+ * them before the verifier's eyes.
+ */
+#ifdef WS_LEGACY
+#define WS_IOV_MAX 32
+#else
 #define WS_IOV_MAX 64
+#endif
 
 /* Bytes of an exec'ed process's argument vector carried by an exec event. */
 #define WS_ARGS_MAX 1024
