@@ -19,6 +19,7 @@
 #include "user/base/log.h"
 #include "user/base/mailbox.h"
 #include "user/base/mem.h"
+#include "user/enrich/service.h"
 #include "user/loader/command.h"
 #include "user/loader/control.h"
 #include "user/loader/discover.h"
@@ -210,6 +211,13 @@ static void put_selection(struct live *l, uint32_t tgid, uint32_t selected)
 	mailbox__put(l->to_pipeline, &s, sizeof(s), NULL, 0);
 }
 
+static enum ws_selection selection_of(struct live *l, uint32_t tgid)
+{
+	if (!discover__selected(l->discover, tgid))
+		return WS_SELECT_NO;
+	return discover__is_receiver(l->discover, tgid) ? WS_SELECT_RECEIVER : WS_SELECT_YES;
+}
+
 static void set_flags(void *ctx, uint32_t tgid, uint32_t flags)
 {
 	struct live *l = ctx;
@@ -221,15 +229,14 @@ static void set_flags(void *ctx, uint32_t tgid, uint32_t flags)
 	}
 	loader__set_proc(l->loader, tgid, flags);
 	if (flags) /* what is known of a process that ended stays: spans of it may still come */
-		put_selection(l, tgid, flags & WS_PROC_TRACED ? WS_SELECT_YES : WS_SELECT_NO);
+		put_selection(l, tgid, selection_of(l, tgid));
 }
 
 /* The pipeline waits for this one: also if nothing has changed. */
 static void answer_selection(struct live *l, uint32_t tgid)
 {
 	if (l->selective)
-		put_selection(l, tgid, WS_SELECT_ANSWER |
-				       (discover__selected(l->discover, tgid) ? WS_SELECT_YES : WS_SELECT_NO));
+		put_selection(l, tgid, WS_SELECT_ANSWER | selection_of(l, tgid));
 }
 
 /* A loop that has never called out needs no hooks, and every system call of the machine pays for them. */
@@ -268,6 +275,17 @@ static void on_proc_note(struct live *l, const struct ws_ev_proc *ev)
 		answer_selection(l, ev->tgid);
 }
 
+/* Tracing what receives our own export would feed on itself. The kernel side goes on: what is left out is counted. */
+static void on_receiver(struct live *l, uint32_t tgid)
+{
+	char name[SERVICE_NAME_MAX];
+
+	if (!discover__receives(l->discover, tgid, name, sizeof(name)))
+		return;
+	put_selection(l, tgid, selection_of(l, tgid));
+	log_info("%s (pid %u) receives OTLP: it is left out from now on; --no-default-excludes traces it", name, tgid);
+}
+
 static void take_note(void *ctx, const void *rec, size_t len)
 {
 	const struct note *n = rec;
@@ -288,7 +306,7 @@ static void take_note(void *ctx, const void *rec, size_t len)
 			discover__unlisten(l->discover, n->sock);
 		break;
 	case NOTE_TELEMETRY:
-		discover__exclude(l->discover, n->tgid);
+		on_receiver(l, n->tgid);
 		break;
 	case NOTE_DIALLED:
 		if (discover__is_loop(l->discover, n->tgid) && !l->loops_call) {

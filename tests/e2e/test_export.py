@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """OTLP to a real Collector, and to collectors that are absent, late, slow, wrong or broken."""
+import os
+import re
 import signal
+import subprocess
 import time
 
 import pytest
@@ -8,6 +11,7 @@ from chain import assert_edges, assert_exact, flask_chain
 
 from rig import load, net, spans
 from rig.otlp import BadCollector
+from rig.spans import CLIENT, SERVER
 from rig.tracer import dropped, imbalance, stage
 
 
@@ -59,6 +63,44 @@ def test_telemetry_is_not_traced(services, start, collector, nginx, tag):
     assert not [s for s in got if s.path == "/v1/traces" or s.attrs.get("server.port") in (c.http, c.grpc)]
     assert not [s for s in got if s.service in ("otelcol", "wirespan")]
     assert_exact(got, tag, 200, ["n0"])
+    assert len(re.findall(r"\(pid \d+\) receives OTLP: .* --no-default-excludes", t.stderr())) == 1
+    assert stage(t.final, "match")["dropped"]["telemetry"] >= 1
+
+
+def post(port, path, *headers):
+    subprocess.run(["curl", "-s", "-o", "/dev/null", "-X", "POST", *[x for h in headers for x in ("-H", h)],
+                    f"http://127.0.0.1:{port}{path}"], check=True)
+
+
+def test_a_request_blinds_nobody(services, traced, tag):
+    """What looks like telemetry can be sent by anybody to anybody: only a receiver's answer tells."""
+    port = flask_chain(services, 1)
+    t = traced()
+    for path in ("/v1/logs", "/v1/traces", "/api/v1/logs"):
+        post(port, f"{path}?{tag}", "Content-Type: application/json", "User-Agent: OTel-OTLP-Exporter-Python/1.27")
+    load.run(f"127.0.0.1:{port}", 10, 1, f"/r/{tag}-%/n0")
+    got = t.stop()
+    assert_edges(assert_exact(got, tag, 10, ["n0"]))
+    asked = [s for s in got if s.kind == SERVER and s.attrs.get("url.query") == tag]
+    assert len(asked) == 3 and {s.code for s in asked} <= {404, 405}
+    assert "hop_flask (pid" not in t.stderr()
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["all", "named"])
+def test_receiver(start, tag, named):
+    """Left out, said and counted, unless it was selected by name; its telemetry is left out in any case."""
+    with BadCollector(200) as c:
+        t = start(*(["--port", str(c.port)] if named else []))
+        post(c.port, f"/v1/traces?{tag}", "Content-Type: application/x-protobuf", "Content-Length: 0")
+        time.sleep(1)
+        post(c.port, f"/r/{tag}-0/n0", "Content-Length: 0")
+        got = t.stop()
+    line = f"(pid {os.getpid()}) receives OTLP: it is left out from now on; --no-default-excludes traces it"
+    assert (line in t.stderr()) == (not named)
+    assert spans.count(spans.tagged(got, tag)) == {(SERVER if named else CLIENT, "n0"): 1}
+    assert not [s for s in got if tag in (s.attrs.get("url.query") or s.attrs.get("url.full", "").partition("?")[2])]
+    left = stage(t.final, "match")["dropped"]
+    assert left["telemetry"] >= 1 and left.get("receiver", 0) == (not named)
 
 
 def test_collector_that_comes_late(services, start, collector, nginx, tag):

@@ -49,7 +49,7 @@ def stage(books, name):
 
 def dropped(books):
     """{"stage.reason": count} of everything that was lost, what was left out on purpose excepted."""
-    on_purpose = {"unselected", "telemetry", "path_excluded", "sampled_out"}
+    on_purpose = {"unselected", "telemetry", "receiver", "path_excluded", "sampled_out"}
     return {f"{r['stage']}.{why}": n for r in books["stages"] for why, n in r["dropped"].items()
             if n and why not in on_purpose}
 

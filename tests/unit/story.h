@@ -50,11 +50,10 @@ static uint64_t next_id = 0x1000;
 
 /* ---- events ------------------------------------------------------------------------------------ */
 
-static inline void start_opts(const struct opts *o)
+static inline void start_hooks(const struct opts *o, const struct pipeline_hooks *hooks)
 {
 	struct batch_opts b = { .max_batch = 512, .schedule_delay_ns = 1 };
 	struct siphash_key key = { 1, 2 };
-	struct pipeline_hooks hooks = { 0 };
 	struct ws_ev_clock clock = { .ev = { .type = WS_EV_CLOCK, .len = sizeof(clock) }, .wall_offset = 0 };
 
 	memset(&stats, 0, sizeof(stats));
@@ -65,9 +64,16 @@ static inline void start_opts(const struct opts *o)
 	t.o.max_connections = t.o.max_requests = 1000;
 	t.now = 1000 * MS;
 	t.q = batch_queue__new(&b);
-	t.p = pipeline__new(&t.o, &key, &hooks, t.q);
+	t.p = pipeline__new(&t.o, &key, hooks, t.q);
 	assert_non_null(t.p);
 	pipeline__event(t.p, &clock.ev);
+}
+
+static inline void start_opts(const struct opts *o)
+{
+	struct pipeline_hooks hooks = { 0 };
+
+	start_hooks(o, &hooks);
 }
 
 static inline void start_with(const char *evidence_off, bool evidence_single)

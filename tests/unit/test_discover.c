@@ -10,6 +10,7 @@
 
 #include "tests/unit/procfs.h"
 #include "user/base/mem.h"
+#include "user/enrich/service.h"
 #include "user/loader/discover.h"
 
 #define PY "/usr/bin/python3.11"
@@ -85,11 +86,36 @@ static void test_all(void **state)
 	assert_int_equal(flags[300], WS_PROC_TRACED); /* a name is not enough */
 	tell(WS_PROC_FORK, 400, 200, "nginx");
 	assert_int_equal(flags[400], WS_PROC_TRACED | WS_PROC_LOOP);
-	discover__exclude(d, 100); /* it receives telemetry */
-	assert_false(traced(100));
-	tell(WS_PROC_FORK, 401, 100, "gunicorn");
-	assert_false(traced(401));
 	discover__free(d);
+}
+
+static void test_receiver(void **state)
+{
+	static const struct discover_opts named[] = {
+		{ .pid = "100" }, { .exe = "*/python*" }, { .include = "shop" }, { .run_pid = 100 },
+	};
+	char name[SERVICE_NAME_MAX];
+
+	start((struct discover_opts){ .exclude = "nothing" });
+	assert_false(discover__receives(d, SELF, name, sizeof(name)));
+	assert_true(discover__receives(d, 100, name, sizeof(name)));
+	assert_string_equal(name, "shop");
+	assert_false(discover__receives(d, 100, name, sizeof(name))); /* said once */
+	assert_true(discover__is_receiver(d, 100));
+	assert_true(traced(100)); /* seen on, so that what is left out is counted */
+	tell(WS_PROC_FORK, 401, 100, "gunicorn");
+	assert_true(discover__is_receiver(d, 401));
+	tell(WS_PROC_EXEC, 401, 100, "sh");
+	assert_false(discover__is_receiver(d, 401));
+	assert_false(discover__is_receiver(d, 101));
+	discover__free(d);
+	for (size_t i = 0; i < sizeof(named) / sizeof(*named); i++) {
+		start(named[i]);
+		assert_true(traced(100));
+		assert_false(discover__receives(d, 100, name, sizeof(name)));
+		assert_false(discover__is_receiver(d, 100));
+		discover__free(d);
+	}
 }
 
 static void test_pid(void **state)
@@ -338,7 +364,7 @@ int main(void)
 		cmocka_unit_test(test_all),	 cmocka_unit_test(test_pid),	   cmocka_unit_test(test_run),
 		cmocka_unit_test(test_exe),	 cmocka_unit_test(test_globs),	   cmocka_unit_test(test_port),
 		cmocka_unit_test(test_services), cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_churn),	 cmocka_unit_test(test_real),
+		cmocka_unit_test(test_churn),	 cmocka_unit_test(test_real),	   cmocka_unit_test(test_receiver),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -146,6 +146,124 @@ static void test_unselected_client_with_a_context(void **state_)
 	end_test();
 }
 
+/* ---- telemetry ----------------------------------------------------------------------------------- */
+
+#define POST_LOGS "POST /v1/logs HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+#define TAKEN "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+#define NO_SUCH_PATH "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+/* A posts what looks like telemetry to B, which asks its own server about it and answers; NULL: hangs up. */
+static void posts(struct end *c, struct end *s, const char *answer)
+{
+	struct end aside = make_end(PROC_B, WS_ROLE_CLIENT, 50009, 9000);
+	struct ws_token tok;
+
+	announce(&aside);
+	data(c, WS_TX, 1, POST_LOGS, NULL);
+	tok = data(s, WS_RX, 2, POST_LOGS, NULL);
+	calls(&aside, 2, "/may-it", &tok);
+	gets_answer(&aside, 2);
+	if (answer) {
+		data(s, WS_TX, 2, answer, NULL);
+		data(c, WS_RX, 1, answer, NULL);
+		return;
+	}
+	state(s, WS_SS_CLOSED, 0);
+	state(c, WS_SS_CLOSED, 0);
+	tick(500);
+}
+
+static void pair(struct end *c, struct end *s, uint16_t port)
+{
+	*c = make_end(PROC_A, WS_ROLE_CLIENT, port, 4318);
+	*s = make_end(PROC_B, WS_ROLE_SERVER, 4318, port);
+	announce(c);
+	announce(s);
+}
+
+static void on_receiver(void *ctx, uint32_t tgid)
+{
+	assert_int_equal(tgid, PROC_B);
+	++*(int *)ctx;
+}
+
+static int receivers;
+static const struct pipeline_hooks receiver_hooks = { .telemetry_receiver = on_receiver, .ctx = &receivers };
+
+/* Anybody can send anybody what looks like telemetry. */
+static void test_a_request_proves_no_receiver(void **state_)
+{
+	static const char *const answers_[] = { NO_SUCH_PATH, OK200, NULL };
+	struct opts o = { 0 };
+
+	for (int i = 0; i < 3; i++) {
+		struct end c, s;
+
+		receivers = 0;
+		start_hooks(&o, &receiver_hooks);
+		pair(&c, &s, 50000);
+		posts(&c, &s, answers_[i]);
+		end_story();
+		assert_int_equal(receivers, 0);
+		assert_int_equal(t.n, 3);
+		assert_parent(span_of(SPAN_SERVER, "/v1/logs"), span_of(SPAN_CLIENT, "/v1/logs"), "join");
+		assert_parent(span_of(SPAN_CLIENT, "/may-it"), span_of(SPAN_SERVER, "/v1/logs"), "thread");
+		assert_int_equal(stats.rows[ST_MATCH].dropped[DROP_TELEMETRY], 0);
+		end_test();
+	}
+}
+
+static void test_a_receiver(void **state_)
+{
+	struct opts o = { 0 };
+	struct end c, s, c2, s2;
+
+	receivers = 0;
+	start_hooks(&o, &receiver_hooks);
+	pair(&c, &s, 50000);
+	pair(&c2, &s2, 50001);
+	posts(&c, &s, TAKEN);
+	posts(&c, &s, TAKEN);
+	assert_int_equal(receivers, 1);
+	tick(100);
+	assert_int_equal(stats.rows[ST_MATCH].out, 0);
+	assert_int_equal(stats.rows[ST_MATCH].dropped[DROP_TELEMETRY], 6); /* with what was asked for it */
+	calls(&c2, 1, "/before", NULL);
+	reads(&s2, 2, "/before");
+	answers(&s2, 2);
+	gets_answer(&c2, 1);
+	told(PROC_B, WS_SELECT_RECEIVER);
+	calls(&c2, 1, "/after", NULL);
+	reads(&s2, 2, "/after");
+	answers(&s2, 2);
+	gets_answer(&c2, 1);
+	posts(&c, &s, TAKEN);
+	end_story();
+	assert_int_equal(t.n, 3);
+	assert_parent(span_of(SPAN_SERVER, "/before"), span_of(SPAN_CLIENT, "/before"), "join");
+	assert_root(span_of(SPAN_CLIENT, "/after"), NULL);
+	assert_int_equal(stats.rows[ST_MATCH].dropped[DROP_RECEIVER], 2); /* /after and /may-it */
+	assert_int_equal(stats.rows[ST_MATCH].dropped[DROP_TELEMETRY], 8);
+	end_test();
+}
+
+/* A program that takes its place has to show it again. */
+static void test_a_receiver_is_replaced(void **state_)
+{
+	struct opts o = { 0 };
+	struct end c, s;
+
+	receivers = 0;
+	start_hooks(&o, &receiver_hooks);
+	pair(&c, &s, 50000);
+	posts(&c, &s, TAKEN);
+	proc(PROC_B, PROC_B, WS_PROC_EXEC);
+	posts(&c, &s, TAKEN);
+	end_story();
+	assert_int_equal(receivers, 2);
+	end_test();
+}
+
 /* ---- the table ----------------------------------------------------------------------------------- */
 
 static struct selection *sel;
@@ -212,6 +330,9 @@ int main(void)
 		cmocka_unit_test(test_late_selection),
 		cmocka_unit_test(test_selection_never_answered),
 		cmocka_unit_test(test_unselected_client_with_a_context),
+		cmocka_unit_test(test_a_request_proves_no_receiver),
+		cmocka_unit_test(test_a_receiver),
+		cmocka_unit_test(test_a_receiver_is_replaced),
 		cmocka_unit_test(test_numbers_come_again),
 		cmocka_unit_test(test_the_dead_are_forgotten),
 	};

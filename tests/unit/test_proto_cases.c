@@ -101,8 +101,6 @@ static void say_request(struct run *r, const struct msg *m)
 		say_str(r, " peer", m->peer);
 	if (m->route_key)
 		say(r, " route=%s", m->route_key);
-	if (m->flags & MSG_TELEMETRY)
-		say(r, " telemetry");
 	say_context(r, &m->ctx);
 }
 
@@ -118,6 +116,8 @@ static void on_msg(void *ctx, const struct msg *m)
 	say(r, " t=%llu", (unsigned long long)m->ts_ns);
 	if (m->kind == MSG_REQUEST)
 		say_request(r, m);
+	if (m->flags & MSG_TELEMETRY)
+		say(r, " telemetry");
 	if (m->status.len)
 		say_str(r, " status", m->status);
 	if (m->error_type)

@@ -35,7 +35,8 @@ struct entry {
 	uint32_t flags; /* WS_PROC_*, as told last */
 	bool told;
 	bool named;    /* by --pid or as the command, or below one that is */
-	bool excluded; /* by discover__exclude() or because it is wirespan */
+	bool excluded; /* it is wirespan */
+	bool receiver; /* of telemetry */
 	bool dead;
 	bool know_service;
 	char exe[256];
@@ -244,9 +245,15 @@ static bool match_port(const struct discover *d, const struct entry *e)
 	return false;
 }
 
+/* Is there an option that says which processes are to be traced, beside --include? */
+static bool names_some(const struct discover *d)
+{
+	return d->exe || given(d->o.pid) || given(d->o.port) || d->o.run_pid;
+}
+
 static uint32_t decide(const struct discover *d, const struct entry *e)
 {
-	bool any = d->exe || given(d->o.pid) || given(d->o.port) || d->o.run_pid;
+	bool any = names_some(d);
 	uint32_t flags = 0;
 
 	if (e->dead)
@@ -477,8 +484,7 @@ static int on_fork(struct discover *d, const struct ws_ev_proc *ev)
 		memcpy(e->service, parent->service, sizeof(e->service));
 		e->know_service = parent->know_service;
 		e->named |= parent->named;
-		/* wirespan's own children are the command it runs, and that is to be traced. */
-		e->excluded |= parent->excluded && parent->tgid != d->o.self;
+		e->receiver = parent->receiver;
 		if (parent->n_socks) {
 			e->socks = mem__alloc(parent->n_socks * sizeof(*e->socks));
 			if (e->socks) {
@@ -510,6 +516,7 @@ static int on_exec(struct discover *d, const struct ws_ev_proc *ev)
 	/* The kernel side took the new program for traced until it hears better: tell, whatever was told before. */
 	pthread_mutex_lock(&d->lock);
 	e->told = false;
+	e->receiver = false;
 	pthread_mutex_unlock(&d->lock);
 	tell(d, e);
 	return 0;
@@ -600,16 +607,20 @@ void discover__unlisten(struct discover *d, uint64_t sock)
 	}
 }
 
-void discover__exclude(struct discover *d, uint32_t tgid)
+bool discover__receives(struct discover *d, uint32_t tgid, char *name, size_t size)
 {
 	struct entry *e = find(d, tgid);
 
 	if (!e)
 		e = add(d, tgid);
-	if (!e || e->dead)
-		return;
-	e->excluded = true;
-	tell(d, e);
+	if (!e || e->dead || e->receiver || e->excluded || names_some(d) || d->include)
+		return false;
+	read_service(d, e);
+	snprintf(name, size, "%s", e->service[0] ? e->service : "unknown_service");
+	pthread_mutex_lock(&d->lock);
+	e->receiver = true;
+	pthread_mutex_unlock(&d->lock);
+	return true;
 }
 
 /* ---- answers ---------------------------------------------------------------------------------- */
@@ -627,6 +638,18 @@ bool discover__selected(struct discover *d, uint32_t tgid)
 	pthread_mutex_lock(&d->lock);
 	e = find(d, tgid);
 	yes = e && e->told ? (e->flags & WS_PROC_TRACED) != 0 : !d->selective;
+	pthread_mutex_unlock(&d->lock);
+	return yes;
+}
+
+bool discover__is_receiver(struct discover *d, uint32_t tgid)
+{
+	struct entry *e;
+	bool yes;
+
+	pthread_mutex_lock(&d->lock);
+	e = find(d, tgid);
+	yes = e && e->receiver;
 	pthread_mutex_unlock(&d->lock);
 	return yes;
 }

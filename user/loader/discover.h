@@ -51,8 +51,13 @@ int discover__proc_event(struct discover *d, const struct ws_ev_proc *ev);
  */
 int discover__listen(struct discover *d, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port);
 void discover__unlisten(struct discover *d, uint64_t sock);
-/* Never trace this process and what it forks: it receives telemetry. */
-void discover__exclude(struct discover *d, uint32_t tgid);
+/*
+ * The process receives telemetry, and with it what it forks. True if that was not known before and leaves it out: not
+ * if it was selected by name (--pid, -- CMD, --exe, --port, --include). *name: for the reader.
+ */
+bool discover__receives(struct discover *d, uint32_t tgid, char *name, size_t size);
+/* Any thread. */
+bool discover__is_receiver(struct discover *d, uint32_t tgid);
 
 /* True if not every process is selected: the kernel's default for unknown processes. */
 bool discover__selective(const struct discover *d);

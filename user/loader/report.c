@@ -32,7 +32,8 @@ _Static_assert(sizeof(struct stats) == sizeof(((struct stats *)0)->rows) + COUNT
 /* Left out because somebody wanted it: no loss. */
 static bool is_wanted(enum stats_reason r)
 {
-	return r == DROP_UNSELECTED || r == DROP_TELEMETRY || r == DROP_PATH_EXCLUDED || r == DROP_SAMPLED_OUT;
+	return r == DROP_UNSELECTED || r == DROP_TELEMETRY || r == DROP_RECEIVER || r == DROP_PATH_EXCLUDED ||
+	       r == DROP_SAMPLED_OUT;
 }
 
 /* Start of the process, near enough: uptime of an instance that is asked. */

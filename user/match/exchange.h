@@ -75,6 +75,7 @@ struct exchange {
 
 	/* identity */
 	bool settled;
+	bool telemetry; /* may have shipped telemetry: the answer tells */
 	bool left_out; /* no span, because of `why`; for good once settled */
 	enum stats_reason why;
 	uint8_t trace_id[16], span_id[8];
@@ -109,6 +110,7 @@ struct proc {
 	bool served;		/* has served a request since it was first seen */
 	struct came *came;	/* CAME_SLOTS, NULL before the first */
 	bool opaque;		/* serves connections that nobody can read (TLS, HTTP/2): requests that we know nothing of */
+	bool receiver;		/* has taken telemetry */
 	bool autonomous;	/* calls out with no request alive: it has work of its own */
 };
 

@@ -78,12 +78,17 @@ static bool settle_place(struct match *m, struct exchange *x)
 	case MATCH_UNSELECTED:
 		leave_out(x, DROP_UNSELECTED);
 		return true;
-	default:
+	case MATCH_RECEIVER:
+		leave_out(x, x->left_out && x->why == DROP_TELEMETRY ? DROP_TELEMETRY : DROP_RECEIVER);
+		return true;
+	case MATCH_SELECTED:
 		break;
 	}
+	if (x->telemetry)
+		return false;
 	if (!p || !p->left_out)
 		return true;
-	if (p->why == DROP_PATH_EXCLUDED)
+	if (p->why == DROP_PATH_EXCLUDED || p->why == DROP_TELEMETRY)
 		leave_out(x, p->why);
 	else
 		parent__refuse(x, NULL);

@@ -196,6 +196,7 @@ static void flush_waiting(struct match *m, uint64_t now)
 static void finish(struct match *m, struct exchange *x, uint64_t ts, bool aborted)
 {
 	x->open = false;
+	x->telemetry = false; /* if nobody has answered it, it is a request like others */
 	x->end = ts;
 	parent__call_over(x);
 	if (x->server) {
@@ -278,12 +279,6 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 	stats__in(ST_MATCH, 1);
 	stats.requests++;
 	c->match->requests++;
-	if (msg->flags & MSG_TELEMETRY && !m->opts.trace_telemetry) {
-		stats__drop(ST_MATCH, DROP_TELEMETRY, 1);
-		if (server && m->opts.telemetry_receiver)
-			m->opts.telemetry_receiver(m->opts.ctx, c->info.tgid);
-		return;
-	}
 	if (m->held >= m->opts.max_requests) {
 		stats__drop(ST_MATCH, DROP_EXCHANGE_TABLE_FULL, 1);
 		return;
@@ -303,6 +298,7 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 	x->span->display_peer = span__dup(x->span, msg->peer);
 	x->span->route_key = msg->route_key;
 	x->content = msg->content;
+	x->telemetry = msg->flags & MSG_TELEMETRY && !m->opts.trace_telemetry;
 	x->left_out = is_excluded(m, msg);
 	x->why = DROP_PATH_EXCLUDED;
 	add_attrs(x, msg);
@@ -322,8 +318,27 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 	join__offer(m, x, c);
 }
 
+/* Whoever answers as a receiver is one; a request alone proves nothing, anybody can send it to anybody. */
+static void on_telemetry(struct match *m, struct exchange *x)
+{
+	struct proc *p = x->server ? proc__find(m, x->tgid, true) : NULL;
+
+	if (!x->left_out) {
+		x->left_out = true;
+		x->why = DROP_TELEMETRY;
+	}
+	if (!p || p->receiver)
+		return;
+	p->receiver = true;
+	if (m->opts.telemetry_receiver)
+		m->opts.telemetry_receiver(m->opts.ctx, x->tgid);
+}
+
 static void on_response(struct match *m, struct exchange *x, const struct msg *msg, const struct transfer *t)
 {
+	if (x->telemetry && msg->flags & MSG_TELEMETRY)
+		on_telemetry(m, x);
+	x->telemetry = false;
 	x->answered = true;
 	parent__call_over(x);
 	x->resp_pos = msg->pos;
@@ -518,10 +533,10 @@ void match__proc(void *ctx, const struct ws_ev_proc *ev)
 		thread__exit(m, ev->tid);
 		return;
 	}
-	if (ev->what != WS_PROC_EXIT)
-		return;
 	p = proc__find(m, ev->tgid, false);
-	if (!p)
+	if (p && ev->what == WS_PROC_EXEC)
+		p->receiver = false; /* another program: it has to show it again */
+	if (!p || ev->what != WS_PROC_EXIT)
 		return;
 	while (p->live)
 		live__remove(p->live); /* its exchanges end with their connections */

@@ -13,8 +13,8 @@
  *                 parent only once the same thread has answered it.
  *
  * What is left out is decided there as well, so that no span names a parent that is not exported. Whatever was done
- * for a request that is left out by its path is left out with it; what was done for somebody who is not selected
- * begins here, as a root.
+ * for a request that is left out by its path, or because it shipped telemetry, is left out with it; what was done for
+ * somebody who is not selected begins here, as a root.
  *
  * Unit of the books (MATCH): exchanges. in: requests seen; out: spans passed on; held: the rest.
  */
@@ -63,7 +63,7 @@ struct match_opts {
 	/* Is this process selected (--pid, --exe, --port)? NULL: all are. */
 	enum match_selection (*selection)(void *ctx, uint32_t tgid);
 	struct stream *(*stream)(void *ctx); /* to resolve tokens */
-	/* A process received telemetry: it is left out from now on. NULL ok. */
+	/* A process has taken telemetry: told once. NULL ok. */
 	void (*telemetry_receiver)(void *ctx, uint32_t tgid);
 	/* The next stage: owns the span. */
 	void (*next)(void *ctx, struct span *s, uint64_t now);

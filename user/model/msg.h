@@ -24,7 +24,7 @@ enum msg_kind { MSG_REQUEST, MSG_REQUEST_END, MSG_RESPONSE, MSG_RESPONSE_END, MS
 
 /* msg.flags */
 #define MSG_ERROR 0x01	   /* status is an error by the rules of the protocol and of this side */
-#define MSG_TELEMETRY 0x02 /* this request ships telemetry (OTLP): left out by default */
+#define MSG_TELEMETRY 0x02 /* request: it may ship telemetry (OTLP); response: it did, to a receiver */
 #define MSG_DISCARD 0x04   /* request: no span, and why is in `reason` */
 
 struct msg {

@@ -43,6 +43,7 @@
 	X(EXCHANGE_TABLE_FULL, "too many open requests", "raise --max-requests")                  \
 	X(UNSELECTED, "not selected", NULL)                                                       \
 	X(TELEMETRY, "telemetry itself", "--no-default-excludes shows it")                        \
+	X(RECEIVER, "of a telemetry receiver", "--no-default-excludes shows it")                  \
 	X(PATH_EXCLUDED, "path left out by configuration", NULL)                                  \
 	X(SAMPLED_OUT, "sampled out", NULL)                                                       \
 	X(NO_MEMORY, "out of memory", NULL)                                                       \

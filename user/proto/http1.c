@@ -59,6 +59,7 @@ struct exchange {
 	uint64_t xid;
 	bool head, connect, upgrade;
 	bool alone;	/* no other request was open when its response began */
+	uint8_t media;	/* enum http1_media; OTHER: it ships no telemetry */
 	uint32_t holes; /* http1.holes when it began */
 	struct http1_sizes sizes;
 };
@@ -384,6 +385,7 @@ static ssize_t on_request(struct http1 *h, const struct slice *s, const struct h
 	e->upgrade = head->upgrade && head->version[2] != '0';
 	e->sizes = (struct http1_sizes){ .request_head = (int64_t)len, .request_body = -1, .response_body = -1 };
 	http1_attrs__request(&m, attrs, head, io->conn, &h->peers);
+	e->media = http1_attrs__telemetry(&m, head);
 	book_out(f);
 	f->xid = e->xid;
 	emit(io, &m);
@@ -414,6 +416,8 @@ static void emit_response(const struct exchange *e, const struct slice *s, const
 		m.flags = MSG_ERROR;
 		m.error_type = text;
 	}
+	if (http1_attrs__telemetry_taken(head, e->media))
+		m.flags |= MSG_TELEMETRY;
 	emit(io, &m);
 }
 

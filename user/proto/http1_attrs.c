@@ -395,30 +395,59 @@ static void add_client_side(struct list *l, const struct http1_head *h, const st
 
 /* ---- telemetry ----------------------------------------------------------------------------------------- */
 
-static bool ends_with(struct str s, struct str end)
+/* The media types that OTLP has over HTTP; gRPC's has suffixes. */
+static enum http1_media media_of(struct str content_type)
 {
-	return s.len >= end.len && memcmp(s.p + s.len - end.len, end.p, end.len) == 0;
+	struct str type = trim(until(content_type, ';'));
+
+	if (str__ieq(type, STR("application/x-protobuf")))
+		return HTTP1_MEDIA_PROTOBUF;
+	if (str__ieq(type, STR("application/json")))
+		return HTTP1_MEDIA_JSON;
+	if (type.len >= 16 && str__ieq((struct str){ type.p, 16 }, STR("application/grpc")))
+		return HTTP1_MEDIA_GRPC;
+	return HTTP1_MEDIA_OTHER;
 }
 
-/* OTLP/HTTP (opentelemetry-proto, OTLP specification), by its paths and media types, or by who sends it. */
-static bool is_telemetry(const struct http1_head *h, struct str path)
+static bool is_one_of(struct str s, const struct str *list, size_t n)
 {
-	static const struct str paths[] = {
-		{ "/v1/traces", 10 }, { "/v1/metrics", 11 }, { "/v1/logs", 8 }, { "/v1development/profiles", 23 },
-	};
-	struct str type = trim(until(h->content_type, ';'));
-
-	if (!str__eq(h->method, STR("POST")))
-		return false;
-	if (h->user_agent.len && memmem(h->user_agent.p, h->user_agent.len, "OTel-OTLP-Exporter-", 19))
-		return true;
-	if (!str__ieq(type, STR("application/x-protobuf")) && !str__ieq(type, STR("application/json")))
-		return false;
-	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
-		if (ends_with(path, paths[i]))
+	for (size_t i = 0; i < n; i++) {
+		if (str__eq(s, list[i]))
 			return true;
 	}
 	return false;
+}
+
+/* Does this request look like OTLP (opentelemetry-proto, OTLP specification)? Anybody can send one that does. */
+static bool is_telemetry(const struct http1_head *h, struct str path)
+{
+	static const struct str paths[] = { { "/v1/traces", 10 }, { "/v1/metrics", 11 }, { "/v1/logs", 8 } };
+	static const struct str services[] = {
+		{ "/opentelemetry.proto.collector.trace.v1.TraceService/Export", 59 },
+		{ "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", 63 },
+		{ "/opentelemetry.proto.collector.logs.v1.LogsService/Export", 57 },
+	};
+
+	if (!str__eq(h->method, STR("POST")))
+		return false;
+	switch (media_of(h->content_type)) {
+	case HTTP1_MEDIA_OTHER:
+		return false;
+	case HTTP1_MEDIA_GRPC:
+		return is_one_of(path, services, sizeof(services) / sizeof(services[0]));
+	default:
+		return is_one_of(path, paths, sizeof(paths) / sizeof(paths[0]));
+	}
+}
+
+enum http1_media http1_attrs__telemetry(const struct msg *m, const struct http1_head *h)
+{
+	return m->flags & MSG_TELEMETRY ? media_of(h->content_type) : HTTP1_MEDIA_OTHER;
+}
+
+bool http1_attrs__telemetry_taken(const struct http1_head *h, enum http1_media asked)
+{
+	return asked != HTTP1_MEDIA_OTHER && h->status / 100 == 2 && media_of(h->content_type) == asked;
 }
 
 void http1_attrs__request(struct msg *m, struct attr *attrs, const struct http1_head *h, const struct conn_info *conn,

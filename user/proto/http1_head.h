@@ -20,7 +20,8 @@ struct http1_head {
 	bool transfer_encoding, chunked; /* `chunked` is the last coding */
 	int64_t content_length;		 /* -1: none */
 	unsigned int n_host;
-	struct str host, user_agent, content_type;
+	struct str host, user_agent;
+	struct str content_type; /* of a response: folds as they came */
 	struct str forwarded, x_forwarded_for, x_forwarded_host, x_forwarded_proto;
 	struct context_headers ctx;
 };
