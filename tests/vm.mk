@@ -3,7 +3,10 @@
 
 VM = $(Q)tests/vm/vm.py
 KERNEL ?= 6.1
-CMD ?= $(O)/wirespan features
+# The default is expanded here, a command that is given is not: its dollars are the guest's.
+ifeq ($(origin CMD),undefined)
+CMD := $(O)/wirespan features
+endif
 
 .PHONY: vm vm-shell vm-bench
 ## make vm           one command in a virtual machine: KERNEL=5.10|6.1|6.12|6.18|newest CMD='…' VMARGS='--append lockdown=integrity'

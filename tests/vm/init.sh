@@ -65,7 +65,6 @@ stage1() {
 	cp /init /bin/busybox /run/settings /run/environment /run/command /new/run/vm/
 	for d in /proc /sys /dev; do mount -o move $d /new$d; done
 	exec switch_root /new /run/vm/busybox sh /run/vm/init stage2
-	give_up "switch_root"
 }
 
 mount_rest() {

@@ -56,13 +56,13 @@ def _key(version):
 
 @contextlib.contextmanager
 def _locked(name):
-    """One at a time prepares a kernel; who comes second finds it done."""
+    """One at a time prepares kernels, whatever they are called; who comes second finds it done."""
     (CACHE / "kernels").mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "kernels" / f".{name}.lock", "w") as f:
+    with open(CACHE / "kernels" / ".lock", "w") as f:
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"  WAIT     kernel {name} is being prepared by another process", flush=True)
+            print(f"  WAIT     kernel {name}: another process prepares one", flush=True)
             fcntl.flock(f, fcntl.LOCK_EX)
         yield
 
