@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A busybox initramfs with the modules that a guest needs before it sees the host's files."""
+import contextlib
 import gzip
 import hashlib
 import lzma
@@ -8,12 +9,14 @@ import pathlib
 import shutil
 import stat
 import subprocess
+import time
 
 from errors import VmError
 
 HERE = pathlib.Path(__file__).resolve().parent
 # What a guest cannot do without; those that a kernel has built in are left out.
 MODULES = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"]
+KEEP_FOR = 24 * 3600  # seconds that an initramfs of another version of these files stays
 
 
 class Cpio:
@@ -103,9 +106,12 @@ def build(kernel):
     key = hashlib.sha256(b"\0".join([binary, init, layout, *(p.encode() for p in paths)])).hexdigest()[:16]
     target = kernel.dir / f"initramfs-{key}"
     if target.exists():
+        os.utime(target)
         return target
     for old in kernel.dir.glob("initramfs-*"):
-        old.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # a younger one may be in use by another tree
+            if time.time() - old.stat().st_mtime > KEEP_FOR:
+                old.unlink()
     new = kernel.dir / f".initramfs-{os.getpid()}"
     try:
         with open(new, "wb") as f:
@@ -114,7 +120,6 @@ def build(kernel):
                 cpio.directory(d)
             cpio.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
             cpio.file("bin/busybox", binary, 0o755)
-            cpio.add("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
             cpio.add("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
             cpio.file("init", init, 0o755)
             for i, path in enumerate(paths):
