@@ -8,3 +8,7 @@ class VmError(Exception):
     def __init__(self, text, console=""):
         super().__init__(text)
         self.console = console
+
+
+class NotBooted(VmError):
+    """The guest hung before the command began, so that it can be tried again."""
