@@ -138,7 +138,7 @@ def test_fastapi_httpx_one_at_a_time(services, traced, tag):
     a, b = net.free_port(), net.free_port()
     uvicorn(services, b)
     uvicorn(services, a, NEXT=base(b))
-    t = traced()
+    t = traced("--evidence-single")  # these services leave no work behind
     for i in range(4):
         with load.Raw(("127.0.0.1", a)) as c:
             assert c.get(f"/r/{tag}-{i}/n0")[0] == 200
@@ -177,6 +177,46 @@ uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="erro
     assert len(late) == 100
     wrong = [(s, by_id[s.parent]) for s in late if s.parent in by_id and by_id[s.parent].rid != s.rid]
     assert not wrong, wrong[:3]
+
+
+def test_asyncio_work_of_its_own_is_never_a_requests(services, traced, tag, tmp_path):
+    """A poll every 0.3 s since start-up, and calls that a request leaves behind for 2.5 s, while one request is alive."""
+    script = tmp_path / "own.py"
+    script.write_text("""\
+import asyncio, contextlib, os, fastapi, httpx, uvicorn
+async def call(rid, leg, after=0):
+    await asyncio.sleep(after)
+    async with httpx.AsyncClient() as c:
+        await c.get(f"{os.environ['NEXT']}/r/{rid}/{leg}")
+async def poll():
+    for i in range(1000):
+        await call(f"{os.environ['TAG']}-poll{i}", "p", 0.3)
+@contextlib.asynccontextmanager
+async def life(app):
+    t = asyncio.create_task(poll())
+    yield
+    t.cancel()
+app = fastapi.FastAPI(lifespan=life)
+@app.get("/r/{rid}/{leg}")
+async def hop(rid: str, leg: str, background: fastapi.BackgroundTasks):
+    background.add_task(call, rid, "n1", 2.5)
+    await asyncio.sleep(2)
+    return rid
+uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="error")
+""")
+    port, leaf = net.free_port(), net.free_port()
+    services.script(SERVICES / "hop_flask.py", "leaf", port=leaf, env={"PORT": leaf})
+    t = traced()
+    services.script(script, "own", port=port, env={"PORT": port, "NEXT": base(leaf), "TAG": tag})
+    for i in range(3):
+        with load.Raw(("127.0.0.1", port)) as c:
+            assert c.get(f"/r/{tag}-{i}/n0")[0] == 200
+    time.sleep(3)
+    got = spans.tagged(t.stop(), tag)
+    by_id = {s.id: s for s in got}
+    calls = [s for s in got if s.kind == CLIENT and s.leg in ("p", "n1")]
+    assert sum(s.leg == "n1" for s in calls) == 3 and sum(s.leg == "p" for s in calls) >= 10
+    assert not [(s, by_id[s.parent]) for s in calls if s.parent in by_id and by_id[s.parent].rid != s.rid]
 
 
 def test_fastapi_httpx_concurrent_never_wrong(services, traced, tag):
