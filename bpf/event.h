@@ -151,6 +151,7 @@ enum ws_sock_state {
 	WS_SS_CLOSED,	/* gone; `err` says why, 0 if in good order */
 	WS_SS_FAILED,	/* a connect that never succeeded; `err` */
 	WS_SS_UNLISTEN, /* a listener has closed */
+	WS_SS_ABANDONED, /* this end has ended both directions while the peer had not: nothing more is read */
 };
 
 struct ws_ev_state {

@@ -79,7 +79,10 @@ static __always_inline void on_close(struct sock *sk, struct sock_state *st, int
 		sock_announce(sk, st, WS_SOCK_CONNECTING);
 		sock_emit_state(st, WS_SS_FAILED, sk->sk_err, pid_tgid);
 	} else if (st->announced) {
-		sock_emit_state(st, WS_SS_CLOSED, sk->sk_err, 0);
+		/* Straight from ESTABLISHED and without an error: closed with data unread, or without lingering. */
+		bool own = old == TCP_ESTABLISHED && !sk->sk_err;
+
+		sock_emit_state(st, own ? WS_SS_ABANDONED : WS_SS_CLOSED, sk->sk_err, 0);
 	}
 	/* After a reset the application may still read what had arrived: the state stays while it has the socket. */
 	if (!cfg.sk_storage && !sk->sk_socket)
@@ -108,8 +111,11 @@ int BPF_PROG(sock_set_state, struct sock *sk, int old, int state)
 		st->seqpos = sock_has_seq(sk);
 		sock_announce(sk, st, 0);
 	} else if ((state == TCP_FIN_WAIT1 || state == TCP_LAST_ACK) && st->announced && !st->stopped) {
+		/* close() shuts both directions first; in LAST_ACK the peer's FIN has set the same bit. */
+		bool both = state == TCP_FIN_WAIT1 && (KREAD(sk, sk_shutdown) & RCV_SHUTDOWN);
+
 		given_up(st);
-		sock_emit_state(st, WS_SS_FIN_SENT, 0, bpf_get_current_pid_tgid());
+		sock_emit_state(st, both ? WS_SS_ABANDONED : WS_SS_FIN_SENT, 0, bpf_get_current_pid_tgid());
 	} else if (state == TCP_CLOSE) {
 		given_up(st);
 		on_close(sk, st, old);

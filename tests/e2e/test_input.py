@@ -121,8 +121,21 @@ def test_never_answered(services, traced, tag):
             c.get(f"/r/{tag}-0/n0")
     mine = assert_exact(t.stop(), tag, 1, ["n0"])
     client = next(s for s in mine if s.kind == CLIENT)
-    assert client.status == 2 and client.attrs["error.type"] and client.code is None
+    assert client.status == 2 and client.attrs["error.type"] == "client_closed" and client.code is None
     assert client.ms >= 250
+    server = next(s for s in mine if s.kind == SERVER)
+    assert server.status == 2 and server.attrs["error.type"] == "client_closed"
+
+
+def test_unfinished_when_it_stops(services, traced, tag):
+    """Nobody has closed anything: what is known is sent, marked, and no error is made up."""
+    port = raw(services, "never")
+    t = traced()
+    with load.Raw(("127.0.0.1", port)) as c:
+        c.s.sendall(load.request(f"/r/{tag}-0/n0"))
+        time.sleep(0.5)
+        mine = assert_exact(t.stop(), tag, 1, ["n0"])
+    assert all(s.attrs["wirespan.unfinished"] and "error.type" not in s.attrs and s.status == 0 for s in mine), mine
 
 
 def test_pipelining(services, traced, tag):

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network namespaces: equal addresses and ports in several, and addresses rewritten on the way."""
 import threading
+import time
 
+import pytest
 from chain import assert_edges, assert_exact
 
-from rig import load, net
+from rig import load, net, spans
 from rig.spans import CLIENT, SERVER
 
 
@@ -83,3 +85,21 @@ def test_joined_through_dnat(services, traced, tag):
     assert_edges(mine)
     assert {s.attrs["network.peer.address"] for s in mine if s.kind == CLIENT} == {"10.96.0.10"}
     assert {s.attrs["client.address"] for s in mine if s.kind == SERVER} == {client.ip}
+
+
+def test_the_peer_is_gone(services, traced, tag):
+    """Its link is down, so the end of the connection is never acknowledged: the call ends when the caller closes it."""
+    with net.Netns() as ns:
+        start_nginx(services, ns, 8080, ns.ip)
+        t = traced()
+        with load.Raw((ns.ip, 8080), timeout=1) as c:
+            assert c.get(f"/r/{tag}-0/n0")[0] == 200
+            ns.run("ip", "link", "set", ns.peer, "down")
+            with pytest.raises(TimeoutError):
+                c.get(f"/r/{tag}-1/n0")
+        closed = time.time_ns()
+        time.sleep(1)
+        mine = spans.tagged(t.stop(), tag)
+    (call,) = [s for s in mine if s.rid == f"{tag}-1"]
+    assert call.kind == CLIENT and call.attrs["error.type"] == "client_closed"
+    assert abs(call.end - closed) < 500e6, (call.end - closed) / 1e9

@@ -361,6 +361,13 @@ static void on_abort(struct match *m, struct exchange *x, const struct msg *msg)
 		x->span->status = SPAN_ERROR;
 		if (!x->span->display_status.len)
 			x->span->display_status = span__dup(x->span, msg->status.len ? msg->status : str__of(msg->error_type));
+	} else {
+		/* Open when wirespan stopped, or lost from sight: its end is not the exchange's. */
+		struct attr unfinished = attr__bool("wirespan.unfinished", true);
+
+		span__add(x->span, &unfinished);
+		if (!x->span->display_status.len)
+			x->span->display_status = span__dup(x->span, STR("unfinished"));
 	}
 	add_attrs(x, msg);
 	finish(m, x, msg->ts_ns, true);

@@ -198,10 +198,10 @@ static void emit_abort(const struct proto_io *io, uint64_t xid, uint64_t ts, con
 	emit(io, &m);
 }
 
-/* Short identifiers, as error.type wants them where there is no status. */
-static const char *error_name(int err)
+/* Short identifiers, as error.type wants them where there is no status: an error, or who ended the connection. */
+static const char *error_name(int err, bool by_client)
 {
-	return err ? error_type__of_errno(err) : "response_ended";
+	return err ? error_type__of_errno(err) : by_client ? "client_closed" : "response_ended";
 }
 
 static void abort_first(struct http1 *h, uint64_t ts, const char *error, const struct proto_io *io)
@@ -768,7 +768,8 @@ static void http1_eof(void *st, enum proto_dir dir, uint64_t ts, int err, const 
 		end_message(h, dir, f->end_pos, ts, io);
 	else if (!err)
 		end_lost(h, dir, io);
-	abort_all(h, ts, error_name(err ? err : h->err), io);
+	/* A client that has only ended its own direction still waits for what the server then ends. */
+	abort_all(h, ts, error_name(err ? err : h->err, h->request_ended && io->conn->role == WS_ROLE_SERVER), io);
 }
 
 static void http1_fini(void *st, uint64_t ts, const struct proto_io *io)
@@ -780,7 +781,7 @@ static void http1_fini(void *st, uint64_t ts, const struct proto_io *io)
 			book_drop(&h->flow[i], h->flow[i].waits ? DROP_UNMATCHED : DROP_CONN_ENDED);
 	}
 	/* Without an end of either direction the connection was lost from sight, and nothing is said about it. */
-	abort_all(h, h->request_ended ? h->end_ts : ts, h->request_ended ? error_name(h->err) : NULL, io);
+	abort_all(h, h->request_ended ? h->end_ts : ts, h->request_ended ? error_name(h->err, true) : NULL, io);
 	if (h->ring != h->inline_ring)
 		mem__free(h->ring);
 }

@@ -54,7 +54,7 @@ static bool sock_valid(const struct ws_ev_sock *s)
 
 static bool state_valid(const struct ws_ev_state *s)
 {
-	return s->ev.len == sizeof(*s) && s->state >= WS_SS_ESTABLISHED && s->state <= WS_SS_UNLISTEN;
+	return s->ev.len == sizeof(*s) && s->state >= WS_SS_ESTABLISHED && s->state <= WS_SS_ABANDONED;
 }
 
 static bool proc_valid(const struct ws_ev_proc *p)

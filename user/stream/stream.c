@@ -37,6 +37,7 @@ struct conn {
 	struct ws_ctl ctl;
 	uint64_t opened_ts;
 	uint64_t ended_ts, free_at; /* 0: alive */
+	bool abandoned; /* closed by its own end while the peer had not ended its direction */
 	int end_err;
 	bool stopped, announced;
 	uint32_t dial_tid;
@@ -353,6 +354,12 @@ static void push_state(struct stream *s, const struct ws_ev_state *e)
 	case WS_SS_FIN_SENT:
 		end_direction(c, WS_TX, e->ev.ts, 0);
 		break;
+	case WS_SS_ABANDONED:
+		/* The kernel may keep it for minutes, until a peer that is gone has failed to acknowledge the FIN. */
+		end_direction(c, WS_TX, e->ev.ts, 0);
+		c->abandoned = true;
+		close_later(s, c, &s->closing, e->ev.ts, LINGER_NS);
+		break;
 	case WS_SS_FAILED:
 		s->next.connect_failed(s->next.ctx, &c->pub, e->err, &c->dial, c->dial_tid, c->opened_ts, e->ev.ts);
 		conn_free(c, e->ev.ts);
@@ -506,7 +513,8 @@ static void conn_end(struct conn *c)
 	uint64_t ts = c->ended_ts;
 
 	end_direction(c, WS_TX, ts, c->end_err);
-	end_direction(c, WS_RX, ts, c->end_err);
+	if (!c->abandoned)
+		end_direction(c, WS_RX, ts, c->end_err);
 	conn_free(c, ts);
 }
 
