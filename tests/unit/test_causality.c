@@ -138,6 +138,41 @@ static void test_thread_hands_off(void **state_)
 	end_test();
 }
 
+/* Blocking sockets and select(): one request waits while the thread reads others, answers them, and has work of its own. */
+static void test_thread_of_several_connections(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c, s2;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	announce(&s2);
+	tok = reads(&s, 7, "/longpoll");
+	calls(&c, 7, "/early", &tok);
+	gets_answer(&c, 7);
+	reads(&s2, 7, "/short");
+	answers(&s2, 7);
+	calls(&c, 7, "/late", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	tok = reads(&s, 7, "/next");
+	calls(&c, 7, "/next-early", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	tick(61000);
+	tok = reads(&s, 7, "/much-later");
+	calls(&c, 7, "/of-one", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/early"), "this thread serves several connections at a time");
+	assert_root(span_of(SPAN_CLIENT, "/late"), "this thread serves several connections at a time");
+	assert_root(span_of(SPAN_CLIENT, "/next-early"), "this thread serves several connections at a time");
+	assert_parent(span_of(SPAN_CLIENT, "/of-one"), span_of(SPAN_SERVER, "/much-later"), "thread");
+	end_test();
+}
+
 static void test_thread_with_two(void **state_)
 {
 	struct ws_token tok;
@@ -591,6 +626,7 @@ int main(void)
 		cmocka_unit_test(test_join_unix),
 		cmocka_unit_test(test_thread),
 		cmocka_unit_test(test_thread_hands_off),
+		cmocka_unit_test(test_thread_of_several_connections),
 		cmocka_unit_test(test_thread_with_two),
 		cmocka_unit_test(test_thread_after_answer),
 		cmocka_unit_test(test_pipelined_in_one_read),

@@ -118,6 +118,7 @@ struct thread {
 	UT_hash_handle hh;
 	uint32_t tid;
 	uint32_t n_live; /* server exchanges read by this thread and still open */
+	uint64_t several_until; /* it serves several connections at a time: what it does is not one request's */
 };
 
 struct client_end {

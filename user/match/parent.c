@@ -33,6 +33,8 @@
 /* A thread that was joined has that long to be gone. */
 #define EXIT_NS 200000000ull
 
+#define SEVERAL "this thread serves several connections at a time"
+
 static bool allowed(const struct exchange *x, enum match_evidence e)
 {
 	return !(x->m->opts.evidence_off & 1u << e);
@@ -221,6 +223,11 @@ static void by_callback(struct match *m, struct exchange *x, const struct ws_tok
 		take_callback(x, s, e, t);
 }
 
+static bool serves_several(const struct exchange *server)
+{
+	return server->thread && server->m->now < server->thread->several_until;
+}
+
 static void by_thread(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	struct stream_conn *sc = stream__find(m->opts.stream(m->opts.ctx), t->sock);
@@ -237,6 +244,10 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 	}
 	if (s->thread && s->thread->n_live > 1) {
 		parent__refuse(x, "two requests were live on this thread");
+		return;
+	}
+	if (serves_several(s)) {
+		parent__refuse(x, SEVERAL);
 		return;
 	}
 	set_parent(x, s, inherited ? EVIDENCE_INHERITED : EVIDENCE_THREAD,
@@ -344,10 +355,12 @@ void parent__on_response(struct exchange *server, uint32_t tid)
 	while ((x = server->children)) {
 		server->children = x->child_next;
 		x->child_next = NULL;
-		if (tid == server->tid)
-			x->edge = EDGE_FINAL;
-		else
+		if (tid != server->tid)
 			parent__refuse(x, "its request was answered by another thread");
+		else if (serves_several(server))
+			parent__refuse(x, SEVERAL);
+		else
+			x->edge = EDGE_FINAL;
 		exchange__put(x);
 	}
 }

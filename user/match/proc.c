@@ -2,6 +2,8 @@
 /* Processes and threads, as far as causality needs them: which requests live where. */
 #include "user/match/exchange.h"
 
+/* A server that asks which of its sockets are readable does so again; one that only seemed to does not. */
+#define SEVERAL_NS 60000000000ull
 #define THREADS_KEPT 64u /* those without a request open among them */
 
 struct proc *proc__find(struct match *m, uint32_t tgid, bool create)
@@ -57,6 +59,15 @@ void thread__exit(struct match *m, uint32_t tid)
 		thread_free(m, t);
 }
 
+/* Requests that were pipelined are not meant: they are answered one after the other. */
+static bool serves_another(const struct exchange *x)
+{
+	for (const struct exchange *o = x->proc->live; o; o = o->live_next)
+		if (o->thread == x->thread && o->conn != x->conn)
+			return true;
+	return false;
+}
+
 void live__add(struct exchange *x)
 {
 	struct proc *p = proc__find(x->m, x->tgid, true);
@@ -75,6 +86,8 @@ void live__add(struct exchange *x)
 	if (t) {
 		x->thread = t;
 		t->n_live++;
+		if (t->n_live > 1 && x->proc && serves_another(x))
+			t->several_until = x->m->now + SEVERAL_NS;
 	}
 }
 
@@ -97,7 +110,7 @@ void live__remove(struct exchange *x)
 	}
 	x->thread = NULL;
 	/* A worker's next request finds it here; of servers that make a thread per connection not all are kept. */
-	if (t && --t->n_live == 0 && HASH_COUNT(x->m->threads) > THREADS_KEPT)
+	if (t && --t->n_live == 0 && x->m->now >= t->several_until && HASH_COUNT(x->m->threads) > THREADS_KEPT)
 		thread_free(x->m, t);
 }
 
