@@ -501,7 +501,7 @@ static int open_pipeline(struct live *l)
 	code = open_recorder(l, &key);
 	if (code)
 		return code;
-	l->queue = sinks__queue(l->o);
+	l->queue = sinks__queue(l->o, false);
 	l->pipeline = l->queue ? pipeline__new(l->o, &key, &hooks, l->queue) : NULL;
 	so.ctx = l->pipeline;
 	so.recorder = l->recorder;

@@ -242,6 +242,29 @@ def test_record_and_replay(services, start, nginx, tag, tmp_path):
     assert {s.service for s in mine if s.kind == SERVER} == {"nginx"}, "a recording carries what enrichment answered"
 
 
+@pytest.fixture
+def busy():
+    """Every core has more to do than it can."""
+    burn = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(2 * os.cpu_count())]
+    yield
+    for p in burn:
+        p.kill()
+        p.wait()
+
+
+def test_replay_is_the_same_on_a_busy_machine(services, start, nginx, tag, tmp_path, busy):
+    """What is one batch and what two depends on the recording, not on when threads get to run."""
+    file = tmp_path / "rec"
+    t = start("record", str(file), exporter=None)
+    for i in range(8):
+        curl(nginx, f"/r/{tag}-{i}/n0")
+        time.sleep(0.4)  # longer in all than a batch waits when traced live
+    t.stop(settle=False)
+    outs = [run("replay", str(file), "--format", "json").stdout for _ in range(25)]
+    assert len(set(outs)) == 1
+    assert spans.count(spans.tagged(spans.parse(outs[0]), tag)) == {(CLIENT, "n0"): 8, (SERVER, "n0"): 8}
+
+
 @pytest.mark.parametrize("damage", ["empty", "garbage", "cut", "missing"])
 def test_replay_of_something_else(tmp_path, damage, start, nginx, tag):
     file = tmp_path / "rec"
