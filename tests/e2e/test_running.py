@@ -213,6 +213,31 @@ def test_start_again_after_kill_9(services, start, nginx, tag):
     assert_exact(t.stop(settle=False), tag, 1, ["n0"])
 
 
+@pytest.fixture
+def busy():
+    """Every core has more to do than it can."""
+    burn = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(2 * os.cpu_count())]
+    yield
+    for p in burn:
+        p.kill()
+        p.wait()
+
+
+def test_start_in_the_middle_of_load(services, start, nginx, tag, busy):
+    """Services that are hammered while wirespan comes up have their names from the first span on."""
+    n = 2000000
+    with load.spawn(f"127.0.0.1:{nginx}", n, 64, f"/r/{tag}-%/n0") as p:
+        time.sleep(0.3)
+        t = start()
+        assert p.poll() is None, "the load was over before wirespan was ready"
+        time.sleep(2)
+        p.kill()
+    served = [s for s in spans.tagged(t.stop(), tag) if s.kind == SERVER]
+    assert len(served) > 100
+    assert {(s.service, s.pid is None) for s in served} == {("nginx", False)}
+    assert "undescribed" in t.final["counters"]
+
+
 # ---- recording ------------------------------------------------------------------------------------
 
 
@@ -240,16 +265,6 @@ def test_record_and_replay(services, start, nginx, tag, tmp_path):
     mine = assert_exact(spans.parse(outs[0].stdout), tag, 20, ["n0"])
     assert_edges(mine)
     assert {s.service for s in mine if s.kind == SERVER} == {"nginx"}, "a recording carries what enrichment answered"
-
-
-@pytest.fixture
-def busy():
-    """Every core has more to do than it can."""
-    burn = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(2 * os.cpu_count())]
-    yield
-    for p in burn:
-        p.kill()
-        p.wait()
 
 
 def test_replay_is_the_same_on_a_busy_machine(services, start, nginx, tag, tmp_path, busy):
