@@ -480,7 +480,8 @@ static int open_kernel(struct live *l)
 
 static int open_recorder(struct live *l, const struct siphash_key *key)
 {
-	struct recorder_opts ro = { .path = l->o->file, .key = (const uint8_t *)key, .keep_secrets = l->o->keep_secrets };
+	struct recorder_opts ro = { .path = l->o->file, .key = (const uint8_t *)key, .keep_secrets = l->o->keep_secrets,
+				    .keep_queries = !l->o->redact };
 	char why[RECORDING_WHY_MAX];
 	struct dynbuf saved;
 

@@ -267,6 +267,25 @@ def test_record_and_replay(services, start, nginx, tag, tmp_path):
     assert {s.service for s in mine if s.kind == SERVER} == {"nginx"}, "a recording carries what enrichment answered"
 
 
+def test_recording_without_secrets_of_command_lines(start, nginx, tag, tmp_path):
+    """Recordings hold the arguments of every program that is executed, and the request lines."""
+    file = tmp_path / "rec"
+    t = start("record", str(file), exporter=None)
+    url = f"http://u:s3cr3t@127.0.0.1:{nginx}/r/{tag}-0/n0?token=s3cr3t&x=1"
+    args = ["curl", "-sSf", "-o", "/dev/null", "-H", "Authorization: Bearer s3cr3t", "-H", "Cookie: sid=s3cr3t",
+            "-H", "X-Api-Key: s3cr3t", "-H", "Proxy-Authorization: Basic s3cr3t"]
+    subprocess.run([*args, url], check=True)
+    subprocess.run([*args, "-u", "me:s3cr3t", url.replace("u:s3cr3t@", "").replace("-0/", "-1/")], check=True)
+    subprocess.run(["sh", "-c", f": --password s3cr3t; exec curl -sSf -o /dev/null -u 'a:s3cr3t' '{url}'"], check=True)
+    time.sleep(1)
+    t.stop(settle=False)
+    data = file.read_bytes()
+    assert b"s3cr3t" not in data
+    assert b"/dev/null\0-H\0Authorization: ****" in data, "the arguments themselves are there"
+    replayed = spans.tagged(spans.parse(run("replay", str(file), "--format", "json").stdout), tag)
+    assert {s.attrs["url.query"] for s in replayed if s.kind == SERVER} == {"token=REDACTED&x=1"}
+
+
 def test_replay_is_the_same_on_a_busy_machine(services, start, nginx, tag, tmp_path, busy):
     """What is one batch and what two depends on the recording, not on when threads get to run."""
     file = tmp_path / "rec"
