@@ -37,6 +37,8 @@
 /* Event loops are hooked that long before any of them has called out. */
 #define LOOP_TRIAL_NS 5000000000ull
 #define MAILBOX_MAX (8u << 20)
+/* Records of the kernel between two looks at the mail: under load the ring is never empty, and answers must come in. */
+#define LOOK_EVERY 256u
 
 /* pipeline thread -> control thread */
 enum note_type { NOTE_WANT, NOTE_PROC, NOTE_LISTEN, NOTE_TELEMETRY, NOTE_DIALLED };
@@ -67,6 +69,8 @@ struct live {
 	struct mailbox *to_control, *to_pipeline;
 	pthread_t thread;
 	bool thread_started, selective;
+	bool alone; /* no pipeline thread yet: the control thread does its work */
+	uint32_t since_look;
 	int stop; /* atomic: the pipeline thread ends */
 	uint32_t loops; /* processes on the list of event loops */
 	uint64_t loops_since;
@@ -317,6 +321,25 @@ static void take_note(void *ctx, const void *rec, size_t len)
 	}
 }
 
+/* Thread: the pipeline's. */
+static void read_mail(struct live *l)
+{
+	if (l->alone)
+		mailbox__take(l->to_control, take_note, l);
+	mailbox__take(l->to_pipeline, on_record, l);
+}
+
+static void on_kernel_record(void *ctx, const void *rec, size_t len)
+{
+	struct live *l = ctx;
+
+	if (++l->since_look >= LOOK_EVERY) {
+		l->since_look = 0;
+		read_mail(l);
+	}
+	on_record(l, rec, len);
+}
+
 static void snapshot(struct live *l, struct stats *st)
 {
 	*st = stats;
@@ -457,7 +480,8 @@ static int open_kernel(struct live *l)
 
 static int open_recorder(struct live *l, const struct siphash_key *key)
 {
-	struct recorder_opts ro = { .path = l->o->file, .key = (const uint8_t *)key, .keep_secrets = l->o->keep_secrets };
+	struct recorder_opts ro = { .path = l->o->file, .key = (const uint8_t *)key, .keep_secrets = l->o->keep_secrets,
+				    .keep_queries = !l->o->redact };
 	char why[RECORDING_WHY_MAX];
 	struct dynbuf saved;
 
@@ -501,7 +525,7 @@ static int open_pipeline(struct live *l)
 	code = open_recorder(l, &key);
 	if (code)
 		return code;
-	l->queue = sinks__queue(l->o);
+	l->queue = sinks__queue(l->o, false);
 	l->pipeline = l->queue ? pipeline__new(l->o, &key, &hooks, l->queue) : NULL;
 	so.ctx = l->pipeline;
 	so.recorder = l->recorder;
@@ -510,7 +534,7 @@ static int open_pipeline(struct live *l)
 		log_error("cannot start: %s", strerror(errno));
 		return 1;
 	}
-	loader__on_record(l->loader, on_record, l);
+	loader__on_record(l->loader, on_kernel_record, l);
 	return 0;
 }
 
@@ -533,8 +557,10 @@ static int start(struct live *l)
 	if (err)
 		log_warn("/proc could not be read: %s: processes that run already may go without names", strerror(-err));
 	mailbox__take(l->to_pipeline, on_record, l);
+	l->alone = true;
 	loader__existing_sockets(l->loader);
-	mailbox__take(l->to_control, take_note, l);
+	read_mail(l); /* who was found is known before the first of its spans comes */
+	l->alone = false;
 	mem__trim(); /* loading has needed 5 MiB */
 	err = pthread_create(&l->thread, NULL, pipeline_thread, l);
 	if (err) {

@@ -69,6 +69,8 @@ static void on_conn_new(void *ctx, struct stream_conn *c, uint64_t ts)
 	struct pipeline *p = ctx;
 
 	match__conn_new(p->match, c, ts);
+	if (selection__of(p->selection, c->info.tgid, p->now) != MATCH_UNSELECTED)
+		enrich__expect(p->enrich, c->info.tgid, p->now);
 	if (c->info.role == WS_ROLE_CLIENT && p->hooks.dialled)
 		p->hooks.dialled(p->hooks.ctx, c->info.tgid);
 }

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "user/base/clock.h"
 #include "user/base/log.h"
@@ -14,24 +13,15 @@
 #include "user/source/recording.h"
 #include "user/source/source.h"
 
-/* Records between two looks at the queue: replay is as fast as the exporter, not faster. */
-#define STEP 256
+#define STEP 256 /* records at a time */
 
-static void wait_for_room(struct batch_queue *q, const struct opts *o)
-{
-	size_t bytes;
-
-	while (batch_queue__depth(q, &bytes) > 0 && bytes > o->queue_bytes / 2)
-		usleep(1000);
-}
-
-static int feed(struct replay *r, struct source *s, struct batch_queue *q, const struct opts *o)
+static int feed(struct replay *r, struct source *s, const struct opts *o)
 {
 	char why[RECORDING_WHY_MAX];
 	int more;
 
 	while ((more = replay__step(r, s, STEP, why)) > 0)
-		wait_for_room(q, o);
+		;
 	if (more < 0)
 		log_error("%s", why);
 	if (replay__lost(r))
@@ -66,7 +56,7 @@ int rerun__run(struct opts *o)
 	if (opts__load_spans(o, saved, saved_len, stderr)) /* what changes spans comes from the recording */
 		goto out;
 	sinks__configure_spans(o);
-	q = sinks__queue(o);
+	q = sinks__queue(o, true); /* as fast as the exporter, and the same batches each time */
 	pipeline = q ? pipeline__new(o, &key, &hooks, q) : NULL;
 	so.ctx = pipeline;
 	source = pipeline ? source__new(&so) : NULL;
@@ -75,7 +65,7 @@ int rerun__run(struct opts *o)
 		log_error("cannot replay: %s", strerror(errno));
 		goto out;
 	}
-	code = feed(r, source, q, o);
+	code = feed(r, source, o);
 	pipeline__finish(pipeline);
 out:
 	if (exporter) {

@@ -33,7 +33,7 @@ bool sinks__is_terminal_default(const struct opts *o)
 	return !o->exporter && !o->endpoint && !strcmp(exporter_kind(o), "console");
 }
 
-struct batch_queue *sinks__queue(const struct opts *o)
+struct batch_queue *sinks__queue(const struct opts *o, bool steady)
 {
 	bool console = !strcmp(exporter_kind(o), "console");
 	struct batch_opts b = {
@@ -41,6 +41,7 @@ struct batch_queue *sinks__queue(const struct opts *o)
 		.max_queue_bytes = o->queue_bytes,
 		.max_batch = o->bsp_max_batch,
 		.schedule_delay_ns = o->bsp_delay_set ? o->bsp_schedule_delay_ms * 1000000 : DEFAULT_AGE_NS,
+		.steady = steady,
 	};
 
 	if (console) /* people are watching; the tree has its own patience */

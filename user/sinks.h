@@ -6,7 +6,7 @@
 #include "exporter/exporter.h"
 #include "user/base/opts.h"
 
-struct batch_queue *sinks__queue(const struct opts *o); /* NULL with errno */
+struct batch_queue *sinks__queue(const struct opts *o, bool steady); /* NULL with errno */
 struct exporter *sinks__exporter(const struct opts *o, struct batch_queue *q); /* NULL, said */
 /* Nothing was named to send to: traces are shown on the terminal. */
 bool sinks__is_terminal_default(const struct opts *o);

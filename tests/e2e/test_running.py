@@ -213,6 +213,31 @@ def test_start_again_after_kill_9(services, start, nginx, tag):
     assert_exact(t.stop(settle=False), tag, 1, ["n0"])
 
 
+@pytest.fixture
+def busy():
+    """Every core has more to do than it can."""
+    burn = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(2 * os.cpu_count())]
+    yield
+    for p in burn:
+        p.kill()
+        p.wait()
+
+
+def test_start_in_the_middle_of_load(services, start, nginx, tag, busy):
+    """Services that are hammered while wirespan comes up have their names from the first span on."""
+    n = 2000000
+    with load.spawn(f"127.0.0.1:{nginx}", n, 64, f"/r/{tag}-%/n0") as p:
+        time.sleep(0.3)
+        t = start()
+        assert p.poll() is None, "the load was over before wirespan was ready"
+        time.sleep(2)
+        p.kill()
+    served = [s for s in spans.tagged(t.stop(), tag) if s.kind == SERVER]
+    assert len(served) > 100
+    assert {(s.service, s.pid is None) for s in served} == {("nginx", False)}
+    assert "undescribed" in t.final["counters"]
+
+
 # ---- recording ------------------------------------------------------------------------------------
 
 
@@ -240,6 +265,38 @@ def test_record_and_replay(services, start, nginx, tag, tmp_path):
     mine = assert_exact(spans.parse(outs[0].stdout), tag, 20, ["n0"])
     assert_edges(mine)
     assert {s.service for s in mine if s.kind == SERVER} == {"nginx"}, "a recording carries what enrichment answered"
+
+
+def test_recording_without_secrets_of_command_lines(start, nginx, tag, tmp_path):
+    """Recordings hold the arguments of every program that is executed, and the request lines."""
+    file = tmp_path / "rec"
+    t = start("record", str(file), exporter=None)
+    url = f"http://u:s3cr3t@127.0.0.1:{nginx}/r/{tag}-0/n0?token=s3cr3t&x=1"
+    args = ["curl", "-sSf", "-o", "/dev/null", "-H", "Authorization: Bearer s3cr3t", "-H", "Cookie: sid=s3cr3t",
+            "-H", "X-Api-Key: s3cr3t", "-H", "Proxy-Authorization: Basic s3cr3t"]
+    subprocess.run([*args, url], check=True)
+    subprocess.run([*args, "-u", "me:s3cr3t", url.replace("u:s3cr3t@", "").replace("-0/", "-1/")], check=True)
+    subprocess.run(["sh", "-c", f": --password s3cr3t; exec curl -sSf -o /dev/null -u 'a:s3cr3t' '{url}'"], check=True)
+    time.sleep(1)
+    t.stop(settle=False)
+    data = file.read_bytes()
+    assert b"s3cr3t" not in data
+    assert b"/dev/null\0-H\0Authorization: ****" in data, "the arguments themselves are there"
+    replayed = spans.tagged(spans.parse(run("replay", str(file), "--format", "json").stdout), tag)
+    assert {s.attrs["url.query"] for s in replayed if s.kind == SERVER} == {"token=REDACTED&x=1"}
+
+
+def test_replay_is_the_same_on_a_busy_machine(services, start, nginx, tag, tmp_path, busy):
+    """What is one batch and what two depends on the recording, not on when threads get to run."""
+    file = tmp_path / "rec"
+    t = start("record", str(file), exporter=None)
+    for i in range(8):
+        curl(nginx, f"/r/{tag}-{i}/n0")
+        time.sleep(0.4)  # longer in all than a batch waits when traced live
+    t.stop(settle=False)
+    outs = [run("replay", str(file), "--format", "json").stdout for _ in range(25)]
+    assert len(set(outs)) == 1
+    assert spans.count(spans.tagged(spans.parse(outs[0]), tag)) == {(CLIENT, "n0"): 8, (SERVER, "n0"): 8}
 
 
 @pytest.mark.parametrize("damage", ["empty", "garbage", "cut", "missing"])

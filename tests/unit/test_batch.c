@@ -183,6 +183,34 @@ static void batch_bound_by_bytes(void **state)
 	batch_queue__free(q);
 }
 
+/* The same batches whether the consumer takes each at once or none before the end. */
+static void steady_cuts(void **state)
+{
+	struct batch_opts o = { .max_batch = 5, .schedule_delay_ns = 1, .steady = true };
+
+	for (int eager = 0; eager < 2; eager++) {
+		struct batch_queue *q = batch_queue__new(&o);
+		uint32_t cuts[8], n = 0;
+		uint64_t next = 0;
+
+		for (int i = 0; i < 13; i++) {
+			batch_queue__push(q, make_span(i), i * SEC);
+			batch_queue__tick(q, i * SEC + 1);
+			if (eager && (cuts[n] = pop_checked(q, &next)))
+				n++;
+		}
+		batch_queue__close(q);
+		while ((cuts[n] = pop_checked(q, &next)))
+			n++;
+		assert_int_equal(n, 3);
+		assert_int_equal(cuts[0], 5);
+		assert_int_equal(cuts[1], 5);
+		assert_int_equal(cuts[2], 3);
+		batch_queue__free(q);
+	}
+	assert_books(26, 26, 0);
+}
+
 static void close_drains_and_refuses(void **state)
 {
 	struct batch_queue *q = batch_queue__new(&(struct batch_opts){ .max_batch = 2, .schedule_delay_ns = SEC });
@@ -267,6 +295,26 @@ static void two_threads(void **state)
 	batch_queue__free(q);
 }
 
+/* Nothing is lost to a consumer that is slower, nor where a batch is larger than the queue. */
+static void steady_waits(void **state)
+{
+	for (uint32_t bound = 20; bound < 500; bound += 80) {
+		struct batch_queue *q = batch_queue__new(
+			&(struct batch_opts){ .max_queue_spans = bound, .max_batch = 64, .steady = true });
+		pthread_t t;
+		void *got;
+
+		assert_int_equal(pthread_create(&t, NULL, consume, q), 0);
+		for (uint64_t i = 1; i <= THREAD_SPANS / 10; i++)
+			batch_queue__push(q, make_span(i), 0);
+		batch_queue__close(q);
+		pthread_join(t, &got);
+		assert_int_equal((uintptr_t)got, THREAD_SPANS / 10);
+		batch_queue__free(q);
+	}
+	assert_int_equal(row()->dropped[DROP_QUEUE_FULL], 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -276,9 +324,11 @@ int main(void)
 		cmocka_unit_test_setup(bound_by_count, reset_stats),
 		cmocka_unit_test_setup(bound_by_bytes, reset_stats),
 		cmocka_unit_test_setup(batch_bound_by_bytes, reset_stats),
+		cmocka_unit_test_setup(steady_cuts, reset_stats),
 		cmocka_unit_test_setup(close_drains_and_refuses, reset_stats),
 		cmocka_unit_test_setup(failed_allocations, reset_stats),
 		cmocka_unit_test_setup(two_threads, reset_stats),
+		cmocka_unit_test_setup(steady_waits, reset_stats),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -158,6 +158,7 @@ static void test_waits(void **state)
 	assert_string_equal(service(3), "unknown_service");
 	push(11, "/c", SPAN_SERVER, 104 * MS); /* does not wait again */
 	assert_int_equal(t.n, 5);
+	assert_int_equal(stats.undescribed, 2);
 	tell_info(11, "late", "web", 105 * MS);
 	push(11, "/c", SPAN_SERVER, 106 * MS);
 	assert_string_equal(service(5), "late");
@@ -291,24 +292,89 @@ static void test_bad_patterns(void **state)
 	assert_int_equal(errno, EINVAL);
 }
 
-/* More spans than may wait, more processes than are kept, and the end with some still waiting. */
+/* More processes than are kept, and the end with some still waiting. */
 static void test_bounds(void **state)
 {
 	start((struct enrich_opts){ .routes = true });
 	for (uint32_t i = 0; i < 6000; i++)
 		push(100000 + i, "/", SPAN_SERVER, 1 * MS);
-	assert_true(stats.rows[ST_ENRICH].held <= 4096);
 	assert_int_equal(t.n + (size_t)stats.rows[ST_ENRICH].held, 6000);
 	for (uint32_t i = 0; i < 30000; i++)
 		tell_proc(WS_PROC_EXEC, 200000 + i, 1, 2 * MS, "x", STR("x\0"));
 	assert_int_equal(stats.rows[ST_ENRICH].held, 0); /* they were pushed out of the table, and passed on */
 	assert_int_equal(t.n, 6000);
+	assert_int_equal(stats.undescribed, 6000);
 	for (int i = 0; i < 20; i++) /* one pid over and over */
 		tell_proc(WS_PROC_EXEC, 7, 1, (3 + (uint64_t)i) * MS, "x", STR("x\0"));
 	push(7, "/", SPAN_SERVER, 30 * MS);
 	enrich__free(t.e);
 	t.e = NULL;
 	assert_int_equal(stats.rows[ST_ENRICH].dropped[DROP_SHUTDOWN], 1);
+	finish();
+}
+
+/* A burst of one process costs nobody else a name, and what it costs itself is counted. */
+static void test_burst(void **state)
+{
+	start((struct enrich_opts){ .routes = false });
+	push(1, "/", SPAN_SERVER, 1 * MS); /* waits longest */
+	while (t.n == 0 && stats.rows[ST_ENRICH].held < 8000)
+		push(2, "/", SPAN_SERVER, 2 * MS);
+	assert_in_range(t.n, 4097, 7999); /* the burst gives up for itself, and not at once */
+	for (size_t i = 0; i < t.n; i++)
+		assert_int_equal(t.out[i]->tgid, 2);
+	push(2, "/", SPAN_SERVER, 2 * MS);
+	assert_int_equal(stats.undescribed, t.n);
+	assert_int_equal(stats.rows[ST_ENRICH].held, 1);
+	tell_info(1, "quiet", "", 3 * MS);
+	assert_string_equal(service(t.n - 1), "quiet");
+	tell_info(2, "loud", "", 4 * MS);
+	push(2, "/", SPAN_SERVER, 5 * MS);
+	assert_string_equal(service(t.n - 1), "loud");
+	assert_int_equal(stats.undescribed, t.n - 2);
+	finish();
+}
+
+/* Many at once: whoever has most waiting makes room. */
+static void test_bursts(void **state)
+{
+	start((struct enrich_opts){ .routes = false });
+	push(1, "/", SPAN_SERVER, 1 * MS);
+	for (uint32_t i = 0; t.n == 0; i++) {
+		assert_true(i < 100000);
+		push(2 + i % 7, "/", SPAN_SERVER, 2 * MS);
+	}
+	assert_in_range(t.n, 1000, 8000);
+	for (size_t i = 0; i < t.n; i++)
+		assert_int_equal(t.out[i]->tgid, t.out[0]->tgid);
+	assert_int_not_equal(t.out[0]->tgid, 1);
+	assert_int_equal(stats.undescribed, t.n);
+	enrich__free(t.e); /* what still waits is as good as counted */
+	t.e = NULL;
+	finish();
+}
+
+/* Described at its connection, a process needs no wait at its first span, however many come at once. */
+static void test_expected(void **state)
+{
+	start((struct enrich_opts){ .routes = false });
+	enrich__expect(t.e, 5, 1 * MS);
+	enrich__expect(t.e, 5, 1 * MS);
+	enrich__expect(t.e, 0, 1 * MS);
+	assert_int_equal(t.wanted, 1);
+	assert_int_equal(t.last_wanted, 5);
+	tell_info(5, "shop", "", 2 * MS);
+	enrich__expect(t.e, 5, 3 * MS);
+	assert_int_equal(t.wanted, 1);
+	for (int i = 0; i < 8000; i++)
+		push(5, "/", SPAN_SERVER, 4 * MS);
+	assert_int_equal(t.n, 8000);
+	assert_string_equal(service(0), "shop");
+	assert_int_equal(stats.undescribed, 0);
+	assert_int_equal(t.wanted, 1);
+	for (uint32_t i = 0; i < 1000; i++) /* no storm of questions */
+		enrich__expect(t.e, 1000 + i, 4 * MS);
+	assert_in_range(t.wanted, 50, 101);
 	finish();
 }
 
@@ -398,6 +464,8 @@ int main(void)
 		cmocka_unit_test(test_pid_reuse),  cmocka_unit_test(test_names),
 		cmocka_unit_test(test_bad_patterns),
 		cmocka_unit_test(test_bounds),	   cmocka_unit_test(test_hostile_records),
+		cmocka_unit_test(test_burst),	   cmocka_unit_test(test_bursts),
+		cmocka_unit_test(test_expected),
 		cmocka_unit_test(test_memory),
 	};
 

@@ -211,7 +211,7 @@ static void test_source_garbage(void **state)
 /* Feeds `in` in pieces of n bytes and compares what comes out. */
 static void check_mask(const char *in, const char *want, size_t piece)
 {
-	struct mask *m = mask__new(0);
+	struct mask *m = mask__new(0, false);
 	struct ws_ev_sock sock = make_sock(5, WS_SOCK_BORN);
 	size_t len = strlen(in);
 	char out[4096];
@@ -244,6 +244,45 @@ static void test_mask_pieces(void **state)
 		check_mask(request, request_masked, piece);
 }
 
+/* The query of a request target, and URLs that are values of headers: the same keys as in spans. */
+static void test_mask_urls(void **state)
+{
+	static const char in[] = "GET /a/token=1?x=1&api_key=k1&TOKEN=t&y=token&%74oken=e;sig=s=s&token HTTP/1.1\r\n"
+				 "Location: /b?password=p#z\r\nReferer:/c#access_token=f&n=1 \r\nX: ?token=n\r\n\r\n"
+				 "HTTP/1.1 200 OK?token=x\r\nX-Token: t\r\n\r\n";
+	static const char want[] = "GET /a/token=1?x=1&api_key=**&TOKEN=*&y=token&%74oken=*;sig=***&token HTTP/1.1\r\n"
+				   "Location: /b?password=***\r\nReferer:/c#access_token=*&n=1 \r\nX: ?token=n\r\n\r\n"
+				   "HTTP/1.1 200 OK?token=x\r\nX-Token: t\r\n\r\n";
+	char long_key[400] = "GET /?", want_long[400];
+
+	for (size_t piece = 1; piece <= sizeof(in); piece++)
+		check_mask(in, want, piece);
+	/* A key that is too long to be remembered. */
+	memset(long_key + 6, 'k', 200);
+	memcpy(want_long, long_key, sizeof(want_long));
+	strcat(long_key, "=abc&x=1 HTTP/1.1\r\n");
+	strcat(want_long, "=***&x=1 HTTP/1.1\r\n");
+	check_mask(long_key, want_long, 1000);
+	check_mask(long_key, want_long, 9);
+	/* User and password; where the authority is cut off nobody can tell. */
+	check_mask("GET http://me:pw@h:80/?token=t HTTP/1.1\r\n", "GET http://**:**@h:80/?token=* HTTP/1.1\r\n", 1000);
+	check_mask("GET http://h:80/u@x HTTP/1.1\r\n", "GET http://h:80/u@x HTTP/1.1\r\n", 1000);
+	check_mask("GET http://me:p@h/a@b HTTP/1.1\r\n", "GET http://**:*@*/a@b HTTP/1.1\r\n", 1);
+}
+
+/* --no-redact shows queries: a replay would not give the same spans without them. */
+static void test_mask_keeps_queries(void **state)
+{
+	struct mask *m = mask__new(0, true);
+	struct ws_ev_sock sock = make_sock(5, WS_SOCK_BORN);
+	struct ws_ev_data *d = make_data(5, 0, 0, "GET /?token=t HTTP/1.1\r\nCookie: c\r\n", 36);
+
+	mask__event(m, &sock.ev);
+	mask__event(m, &d->ev);
+	assert_memory_equal(d->data, "GET /?token=t HTTP/1.1\r\nCookie: *\r\n", 36);
+	mask__free(m);
+}
+
 static void test_mask_all_names(void **state)
 {
 	static const char *const names[] = { "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Api-Key",
@@ -272,7 +311,7 @@ static void expect_data(struct mask *m, struct ws_ev_data *d, const char *want)
 static void test_mask_holes(void **state)
 {
 	struct ws_ev_sock born = make_sock(1, WS_SOCK_BORN), old = make_sock(2, 0);
-	struct mask *m = mask__new(0);
+	struct mask *m = mask__new(0, false);
 	struct ws_ev_data *d;
 
 	mask__event(m, &born.ev);
@@ -310,7 +349,7 @@ static void test_mask_holes(void **state)
 
 static void test_mask_limits(void **state)
 {
-	struct mask *m = mask__new(2);
+	struct mask *m = mask__new(2, false);
 	struct ws_ev_sock born = make_sock(1, WS_SOCK_BORN), other = make_sock(2, WS_SOCK_BORN);
 	struct ws_ev_state closed = make_closed(1);
 
@@ -323,14 +362,14 @@ static void test_mask_limits(void **state)
 	mask__free(m);
 
 	for (long n = 0; n < 4; n++) {
-		m = mask__new(0);
+		m = mask__new(0, false);
 		mask__event(m, &other.ev);
 		mem__fail_after(n);
 		mask__event(m, &born.ev);
 		mem__fail_after(-1);
 		mask__free(m);
 	}
-	m = mask__new(0);
+	m = mask__new(0, false);
 	mem__fail_after(0);
 	expect_data(m, make_data(9, 0, 0, "GET / HTTP/1.1\r\n", 16), "****************");
 	mem__fail_after(-1);
@@ -697,6 +736,8 @@ int main(void)
 		cmocka_unit_test(test_source_refuses),
 		cmocka_unit_test(test_source_garbage),
 		cmocka_unit_test(test_mask_pieces),
+		cmocka_unit_test(test_mask_urls),
+		cmocka_unit_test(test_mask_keeps_queries),
 		cmocka_unit_test(test_mask_all_names),
 		cmocka_unit_test(test_mask_holes),
 		cmocka_unit_test(test_mask_limits),

@@ -34,6 +34,7 @@ struct batch_queue {
 	struct batch_opts o;
 	pthread_mutex_t lock;
 	pthread_cond_t ready; /* a batch was sealed, or the queue was closed */
+	pthread_cond_t room;  /* a batch was taken */
 	struct queued_batch *head, *tail;
 	uint32_t spans;
 	size_t bytes;
@@ -58,6 +59,7 @@ struct batch_queue *batch_queue__new(const struct batch_opts *o)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&q->ready, &attr);
 	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&q->room, NULL);
 	return q;
 }
 
@@ -74,6 +76,7 @@ void batch_queue__free(struct batch_queue *q)
 		span__free_list(b->head);
 		mem__free(b);
 	}
+	pthread_cond_destroy(&q->room);
 	pthread_cond_destroy(&q->ready);
 	pthread_mutex_destroy(&q->lock);
 	mem__free(q);
@@ -93,6 +96,16 @@ static bool has_room(const struct batch_queue *q, const struct span *s)
 		return false;
 	return !q->o.max_queue_bytes ||
 	       (q->bytes < q->o.max_queue_bytes && s->bytes <= q->o.max_queue_bytes - q->bytes);
+}
+
+/*
+ * Only for what the consumer can take: a batch that is still open may be larger than the queue, and to seal it here
+ * would cut it where the consumer happened to be slow.
+ */
+static void wait_for_room(struct batch_queue *q, const struct span *s)
+{
+	while (!q->closed && !has_room(q, s) && q->head && q->head->sealed)
+		pthread_cond_wait(&q->room, &q->lock);
 }
 
 /* The batch that takes a span of `bytes`; NULL without memory. */
@@ -125,7 +138,7 @@ static bool append_span(struct batch_queue *q, struct span *s, uint64_t now_ns, 
 		*ret_reason = DROP_SHUTDOWN;
 		return false;
 	}
-	if (!has_room(q, s)) {
+	if (!q->o.steady && !has_room(q, s)) {
 		seal_tail(q); /* it cannot grow: waiting for its age would only lose more */
 		q->full = true;
 		*ret_reason = DROP_QUEUE_FULL;
@@ -157,6 +170,8 @@ void batch_queue__push(struct batch_queue *q, struct span *s, uint64_t now_ns)
 	bool kept;
 
 	pthread_mutex_lock(&q->lock);
+	if (q->o.steady)
+		wait_for_room(q, s);
 	stats__in(ST_BATCH, 1);
 	kept = append_span(q, s, now_ns, &reason);
 	if (kept)
@@ -171,7 +186,7 @@ void batch_queue__push(struct batch_queue *q, struct span *s, uint64_t now_ns)
 void batch_queue__tick(struct batch_queue *q, uint64_t now_ns)
 {
 	pthread_mutex_lock(&q->lock);
-	if (q->tail && !q->tail->sealed && now_ns >= q->tail->first_ns &&
+	if (q->tail && !q->tail->sealed && !q->o.steady && now_ns >= q->tail->first_ns &&
 	    now_ns - q->tail->first_ns >= q->o.schedule_delay_ns)
 		seal_tail(q);
 	pthread_mutex_unlock(&q->lock);
@@ -228,6 +243,7 @@ bool batch_queue__pop(struct batch_queue *q, struct batch *ret, uint64_t timeout
 		err = pthread_cond_timedwait(&q->ready, &q->lock, &until);
 	if (q->head && q->head->sealed) {
 		take_batch(q, ret);
+		pthread_cond_signal(&q->room);
 		pthread_mutex_unlock(&q->lock);
 		return true;
 	}

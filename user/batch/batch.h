@@ -6,6 +6,9 @@
  * schedule_delay old, when the queue is full, or on flush. Batches that left small, because of their
  * age, leave as one if nobody took them. Where no OTEL_BSP_* limit is set the queue is bounded by
  * bytes, else by spans too. When it is full the newest span is dropped and counted (BATCH, QUEUE_FULL).
+ *
+ * A queue that is `steady` cuts by nothing but the spans themselves: batches leave by count, by bytes and at the end, and
+ * a producer that finds no room waits for the consumer. So a replay gives the same batches on whatever machine.
  */
 #ifndef WS_BATCH_H
 #define WS_BATCH_H
@@ -18,6 +21,7 @@ struct batch_opts {
 	uint32_t max_batch;	     /* spans per export; 0: 512 */
 	size_t max_batch_bytes;	     /* memory per export; 0: 4 MiB, below 64 MiB encoded whatever is in it */
 	uint64_t schedule_delay_ns;  /* age at which an incomplete batch leaves */
+	bool steady;
 };
 
 struct batch {

@@ -20,13 +20,18 @@
 
 #define DEFAULT_WAIT_NS 1000000000ull
 #define ASK_AGAIN_NS 10000000000ull
-#define WAITING_MAX 4096u
+/*
+ * Bytes of spans that wait: of all, and of one process. Whoever has most lets go first: a burst of one process is not
+ * paid for by the names of others.
+ */
+#define WAITING_MAX ((size_t)32 << 20)
+#define WAITING_EACH ((size_t)8 << 20)
 #define ROUTE_TABLES_MAX 192u
 #define PEER_TABLES_MAX 128u /* of them; the rest is kept for services */
 #define ROUTE_MAX 256
 #define OP_MAX 100 /* of an operation, in front of a route */
 
-/* Descriptions asked for at exec, before anybody knows whether the process will have a span. */
+/* Descriptions asked for at exec or at a connection, before anybody knows whether the process will have a span. */
 #define EAGER_PER_S 50u
 #define EAGER_BURST 100u
 
@@ -42,7 +47,7 @@ struct enrich {
 	char *patterns;
 	struct proc_table procs;
 	struct proc *wait_first, *wait_last;
-	uint32_t n_waiting; /* spans */
+	size_t waiting; /* bytes */
 	struct routes *routes;
 	uint32_t n_routes;
 	struct resource *unknown; /* when there is not even memory */
@@ -311,6 +316,8 @@ static void pass_on(struct enrich *e, struct proc *p, struct span *s)
 {
 	resource__put(s->res);
 	s->res = resource__get(p ? resource_of(e, p) : e->unknown);
+	if (s->res == e->unknown || !(p->own || p->inherited))
+		__atomic_store_n(&stats.undescribed, stats.undescribed + 1, __ATOMIC_RELAXED);
 	add_route(e, s);
 	stats__out(ST_ENRICH, 1);
 	e->o.next(e->o.next_ctx, s, e->now);
@@ -338,10 +345,11 @@ static void release(struct enrich *e, struct proc *p)
 		return;
 	stop_waiting(e, p);
 	p->first = p->last = NULL;
+	e->waiting -= p->waiting;
+	p->waiting = 0;
 	for (; s; s = next) {
 		next = s->next;
 		s->next = NULL;
-		e->n_waiting--;
 		stats__hold(ST_ENRICH, -1);
 		pass_on(e, p, s);
 	}
@@ -353,10 +361,19 @@ static void give_up(struct enrich *e, struct proc *p)
 	release(e, p);
 }
 
+static struct proc *most_waiting(const struct enrich *e)
+{
+	struct proc *most = e->wait_first;
+
+	for (struct proc *p = most; p; p = p->wait_next) {
+		if (p->waiting > most->waiting)
+			most = p;
+	}
+	return most;
+}
+
 static void hold(struct enrich *e, struct proc *p, struct span *s)
 {
-	if (e->n_waiting >= WAITING_MAX && e->wait_first)
-		give_up(e, e->wait_first);
 	s->next = NULL;
 	if (p->last) {
 		p->last->next = s;
@@ -372,8 +389,13 @@ static void hold(struct enrich *e, struct proc *p, struct span *s)
 		e->wait_last = p;
 	}
 	p->last = s;
-	e->n_waiting++;
+	p->waiting += s->bytes;
+	e->waiting += s->bytes;
 	stats__hold(ST_ENRICH, 1);
+	if (p->waiting > WAITING_EACH)
+		give_up(e, p);
+	if (e->waiting > WAITING_MAX)
+		give_up(e, most_waiting(e));
 }
 
 static void ask(struct enrich *e, struct proc *p)
@@ -426,12 +448,13 @@ static void drop_waiting(struct enrich *e)
 		stop_waiting(e, p);
 		while ((s = p->first) != NULL) {
 			p->first = s->next;
-			e->n_waiting--;
 			stats__hold(ST_ENRICH, -1);
 			stats__drop(ST_ENRICH, DROP_SHUTDOWN, 1);
 			span__free(s);
 		}
 		p->last = NULL;
+		e->waiting -= p->waiting;
+		p->waiting = 0;
 	}
 }
 
@@ -556,6 +579,18 @@ static void on_exec(struct enrich *e, const struct ws_ev_proc *ev, size_t args_l
 		p->args_len = (uint16_t)args_len;
 	}
 	if (may_ask_eagerly(e, ev->ev.ts))
+		ask(e, p);
+}
+
+void enrich__expect(struct enrich *e, uint32_t tgid, uint64_t now_ns)
+{
+	struct proc *p = proc_table__find(&e->procs, tgid, 0);
+
+	if (p ? p->own || p->asked_ns : !tgid)
+		return;
+	if (!p)
+		p = proc_table__add(&e->procs, tgid, 0);
+	if (p && may_ask_eagerly(e, now_ns))
 		ask(e, p);
 }
 

@@ -9,8 +9,9 @@
  *   enrich (pipeline thread)      a stage: keeps the records, gives each span its resource, route
  *                                 and name. Opens nothing: on replay the records come from the recording.
  *
- * A span whose process is not described yet waits here (bounded, at most wait_ns), then goes out with what the exec
- * event told, else as unknown_service:<comm>.
+ * A span whose process is not described yet waits here (at most wait_ns, bounded by bytes for each process and for
+ * all), then goes out with what the exec event told, else as unknown_service:<comm>, and is counted
+ * (stats.undescribed).
  */
 #ifndef WS_ENRICH_H
 #define WS_ENRICH_H
@@ -73,6 +74,8 @@ void enrich__clock(struct enrich *e, int64_t wall_offset);
 /* Both take a whole record, ev.len bytes, and look at no more of it. What is malformed changes nothing. */
 void enrich__proc_event(struct enrich *e, const struct ws_ev_proc *ev);
 void enrich__procinfo(struct enrich *e, const struct ws_ev_procinfo *ev);
+/* The process has a connection: it is described before its first span, so that a burst need not wait for it. */
+void enrich__expect(struct enrich *e, uint32_t tgid, uint64_t now_ns);
 void enrich__push(struct enrich *e, struct span *s, uint64_t now_ns);
 void enrich__tick(struct enrich *e, uint64_t now_ns);
 void enrich__flush(struct enrich *e, uint64_t now_ns); /* end of input: nothing waits any longer */

@@ -55,6 +55,7 @@ struct proc {
 
 	/* Spans that wait for a description; in the order of deadlines among all that have some. */
 	struct span *first, *last;
+	size_t waiting; /* bytes of them */
 	struct proc *wait_prev, *wait_next;
 	uint64_t deadline;
 };

@@ -12,7 +12,7 @@
 
 /* struct stats beside its rows, by name. */
 #define COUNTERS(X)                                                                                       \
-	X(requests) X(traces) X(parents_proven) X(parents_remote) X(roots) X(ambiguous) X(gap_bytes)      \
+	X(requests) X(traces) X(undescribed) X(parents_proven) X(parents_remote) X(roots) X(ambiguous) X(gap_bytes)      \
 	X(fault_events) X(unseen_events) X(stopped_events) X(skipped_events) X(missed_probes)             \
 	X(kernel_runs) X(kernel_run_ns) X(kernel_bytes)                                                    \
 	X(contexts_seen) X(contexts_unseen) X(contexts_differ) X(acked_batches) X(export_retries) X(recorded) X(recording_lost)
@@ -271,6 +271,15 @@ static void print_gaps(FILE *out, const struct stats *st)
 			NUM(unseen));
 }
 
+static void print_undescribed(FILE *out, const struct stats *st)
+{
+	uint64_t n = load(&st->undescribed);
+
+	if (n)
+		fprintf(out, "Not described: %s span%s left before anything but a name was known of their process: it had "
+			     "ended, or the machine was too busy to ask.\n", NUM(n), plural(n));
+}
+
 static void print_recording(FILE *out, const struct stats *st)
 {
 	uint64_t n = load(&st->recorded), lost = load(&st->recording_lost);
@@ -304,6 +313,7 @@ void report__end(FILE *out, const struct stats *st, uint64_t elapsed_ns)
 	print_parents(out, st);
 	print_cost(out, &r);
 	print_gaps(out, st);
+	print_undescribed(out, st);
 	print_recording(out, st);
 	print_drops(out, st, false);
 	print_drops(out, st, true);
@@ -330,6 +340,7 @@ void report__text(FILE *out, const struct report *r)
 	print_parents(out, st);
 	print_cost(out, r);
 	print_gaps(out, st);
+	print_undescribed(out, st);
 	print_recording(out, st);
 	fflush(out);
 }

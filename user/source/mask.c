@@ -16,9 +16,10 @@
 
 #include "user/base/hash.h"
 #include "user/base/mem.h"
+#include "user/model/secret.h"
 
 #define STREAMS_MAX 131072u
-#define NAME_LEN 32u /* longer than every name below */
+#define NAME_LEN 128u /* longer than every name below */
 
 enum state {
 	ST_LINE,       /* at the first byte of a line */
@@ -27,6 +28,12 @@ enum state {
 	ST_REST,       /* the rest of a line without secrets */
 	ST_SECRET,     /* inside a value that is blanked */
 	ST_SECRET_LF,  /* at the first byte of a line behind one: it may continue */
+	ST_URL_START,  /* in front of a URL: a request target, or the value of a header that is one */
+	ST_URL,	       /* in front of its query */
+	ST_AUTHORITY,  /* behind its "://" */
+	ST_KEY,	       /* of the query; in `name`, which is full where the key is longer */
+	ST_VALUE,
+	ST_VALUE_SECRET,
 };
 
 struct stream_key {
@@ -42,13 +49,15 @@ struct stream {
 	uint8_t name_len;
 	bool in_head; /* a start line was seen, its blank line not yet */
 	bool unknown; /* what came before the next byte was not seen */
-	char name[NAME_LEN]; /* lower case */
+	bool keep_queries;
+	char name[NAME_LEN]; /* of a header: lower case */
 	UT_hash_handle hh;
 };
 
 struct mask {
 	struct stream *streams;
 	size_t n, max;
+	bool keep_queries;
 };
 
 static const char *const secret_names[] = {
@@ -59,16 +68,20 @@ static const char *const secret_names[] = {
 	"x-forwarded-access-token", "x-id-token", "x-refresh-token", "x-session-id",
 };
 
+static const char *const url_names[] = {
+	"location", "content-location", "referer", "x-original-url", "x-original-uri", "x-forwarded-uri", "x-rewrite-url",
+};
+
 static const char *const methods[] = {
 	"get", "head", "post", "put", "delete", "connect", "options", "trace", "patch", "query",
 };
 
-struct mask *mask__new(size_t max_streams)
+struct mask *mask__new(size_t max_streams, bool keep_queries)
 {
 	struct mask *m = mem__zalloc(sizeof(*m));
 
 	if (m)
-		m->max = max_streams ? max_streams : STREAMS_MAX;
+		*m = (struct mask){ .max = max_streams ? max_streams : STREAMS_MAX, .keep_queries = keep_queries };
 	return m;
 }
 
@@ -109,6 +122,7 @@ static struct stream *add(struct mask *m, uint64_t sock, unsigned int dir)
 	if (!st)
 		return NULL;
 	st->key = (struct stream_key){ sock, dir };
+	st->keep_queries = m->keep_queries;
 	HASH_ADD(hh, m->streams, key, sizeof(st->key), st);
 	if (!st->hh.tbl) {
 		mem__free(st);
@@ -134,6 +148,21 @@ static bool name_in(const struct stream *st, const char *const *names, size_t n)
 }
 
 #define NAME_IN(st, names) name_in(st, names, sizeof(names) / sizeof(names[0]))
+
+bool mask__is_header(struct str name)
+{
+	for (size_t i = 0; i < sizeof(secret_names) / sizeof(secret_names[0]); i++) {
+		if (strlen(secret_names[i]) == name.len && strncasecmp(secret_names[i], name.p, name.len) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What comes behind a header's colon. */
+static enum state value_of(const struct stream *st)
+{
+	return NAME_IN(st, secret_names) ? ST_SECRET : NAME_IN(st, url_names) ? ST_URL_START : ST_REST;
+}
 
 /* The word in st->name is followed by a space: does that make it a start line? `p`: what follows, of this event. */
 static bool begins_message(const struct stream *st, const char *p, const char *end)
@@ -173,11 +202,11 @@ static void step(struct stream *st, unsigned char ch, const char *rest, const ch
 	case ST_NAME:
 		if (ch == ' ' && begins_message(st, rest, end)) {
 			st->in_head = true;
-			st->state = ST_REST;
+			st->state = ST_URL_START;
 		} else if (ch == ' ' || ch == '\t') {
 			st->state = ST_NAME_SPACE;
 		} else if (ch == ':') {
-			st->state = NAME_IN(st, secret_names) ? ST_SECRET : ST_REST;
+			st->state = value_of(st);
 		} else if ((is_token(ch) || ch == '/') && st->name_len < NAME_LEN) {
 			st->name[st->name_len++] = (char)tolower(ch);
 		} else {
@@ -186,7 +215,7 @@ static void step(struct stream *st, unsigned char ch, const char *rest, const ch
 		return;
 	case ST_NAME_SPACE:
 		if (ch == ':')
-			st->state = NAME_IN(st, secret_names) ? ST_SECRET : ST_REST;
+			st->state = value_of(st);
 		else if (ch != ' ' && ch != '\t')
 			st->state = ch == '\n' ? ST_LINE : ST_REST;
 		return;
@@ -197,16 +226,84 @@ static void step(struct stream *st, unsigned char ch, const char *rest, const ch
 	}
 }
 
+/* User and password, up to the "@" of the authority. Returns what follows the authority, as far as it is here. */
+static char *blank_userinfo(struct stream *st, char *p, char *end)
+{
+	char *stop = p, *at = p;
+
+	for (; stop < end && *stop && !strchr("/?# \t\r\n", *stop); stop++) {
+		if (*stop == '@')
+			at = stop;
+	}
+	if (stop < end)
+		st->state = ST_URL;
+	else
+		at = end; /* cut off: whether there is an "@" shows when it is too late */
+	for (; p < at; p++) {
+		if (*p != ':' && *p != '@')
+			*p = '*';
+	}
+	return stop;
+}
+
+static bool key_is_secret(const struct stream *st)
+{
+	return !st->keep_queries && (st->name_len == NAME_LEN || secret__is_key((struct str){ st->name, st->name_len }));
+}
+
+/* The next byte of a URL, or its authority as a whole; returns what follows. */
+static char *blank_url(struct stream *st, char *p, char *end)
+{
+	static const char slashes[] = "://";
+
+	if (st->state == ST_AUTHORITY)
+		return blank_userinfo(st, p, end);
+	if (*p == '\n' || *p == '\r' || *p == ' ' || *p == '\t') {
+		if (*p == '\n' || st->state != ST_URL_START)
+			st->state = *p == '\n' ? ST_LINE : ST_REST;
+		return p + 1;
+	}
+	if (st->state == ST_URL_START) {
+		st->state = ST_URL;
+		st->name_len = 0; /* how much of "://" was seen */
+	}
+	if (st->state == ST_URL && (*p == '?' || *p == '#')) {
+		st->state = ST_KEY;
+		st->name_len = 0;
+	} else if (st->state == ST_URL) {
+		st->name_len = *p == slashes[st->name_len] ? st->name_len + 1 : *p == ':';
+		if (st->name_len == 3) {
+			st->state = ST_AUTHORITY;
+			st->name_len = 0;
+		}
+	} else if (*p == '&' || *p == ';') {
+		st->state = ST_KEY;
+		st->name_len = 0;
+	} else if (st->state == ST_KEY && *p == '=') {
+		st->state = key_is_secret(st) ? ST_VALUE_SECRET : ST_VALUE;
+	} else if (st->state == ST_KEY && st->name_len < NAME_LEN) {
+		st->name[st->name_len++] = *p;
+	} else if (st->state == ST_VALUE_SECRET) {
+		*p = '*';
+	}
+	return p + 1;
+}
+
 static void blank(struct stream *st, char *p, size_t len)
 {
 	char *end = p + len;
 
-	for (; p < end; p++) {
+	while (p < end) {
 		if (st->state == ST_REST) { /* most bytes: on to the end of the line */
 			p = memchr(p, '\n', (size_t)(end - p));
 			if (!p)
 				return;
 			st->state = ST_LINE;
+			p++;
+			continue;
+		}
+		if (st->state >= ST_URL_START) {
+			p = blank_url(st, p, end);
 			continue;
 		}
 		if (st->state == ST_SECRET_LF && (*p == ' ' || *p == '\t'))
@@ -218,6 +315,7 @@ static void blank(struct stream *st, char *p, size_t len)
 		} else if (*p != '\r' && *p != ' ' && *p != '\t') {
 			*p = '*';
 		}
+		p++;
 	}
 }
 
@@ -285,6 +383,10 @@ void mask__event(struct mask *m, struct ws_ev *ev)
 		mask_data(m, (struct ws_ev_data *)(void *)ev);
 	} else if (ev->type == WS_EV_SOCK) {
 		mask_sock(m, (const struct ws_ev_sock *)(const void *)ev);
+	} else if (ev->type == WS_EV_PROC) {
+		struct ws_ev_proc *proc = (void *)ev;
+
+		mask__args(proc->args, proc->args_len);
 	} else if (ev->type == WS_EV_STATE) {
 		const struct ws_ev_state *s = (const void *)ev;
 

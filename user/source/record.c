@@ -209,7 +209,7 @@ struct recorder *recorder__new(const struct recorder_opts *o, char why[RECORDING
 	if (!r->fill || !r->drain || !r->path)
 		goto err;
 	if (!o->keep_secrets) {
-		r->mask = mask__new(0);
+		r->mask = mask__new(0, o->keep_queries);
 		if (!r->mask)
 			goto err;
 	}

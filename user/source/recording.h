@@ -56,6 +56,7 @@ struct recorder_opts {
 	const void *options; /* opts__save_spans() */
 	size_t options_len;
 	bool keep_secrets;
+	bool keep_queries; /* secrets in the queries of URLs only */
 	size_t buffer; /* bytes that may wait for the disk, twice; 0: 4 MiB */
 };
 
