@@ -44,10 +44,19 @@ static void test_query(void **state)
 		{ "token=1&accessToken=2&id_token=3", "token=REDACTED&accessToken=REDACTED&id_token=REDACTED" },
 		{ "client_secret=a=b", "client_secret=REDACTED" },
 		{ "PASSWORD=1&pass-word=2&pwd=3&passwd=4&pass=5",
-		  "PASSWORD=REDACTED&pass-word=REDACTED&pwd=REDACTED&passwd=REDACTED&pass=5" },
+		  "PASSWORD=REDACTED&pass-word=REDACTED&pwd=REDACTED&passwd=REDACTED&pass=REDACTED" },
+		{ "bypass=1&passenger=2&compass=3&userPass=4&db.pass=5&pass[x]=6&passPhrase=7",
+		  "bypass=1&passenger=2&compass=3&userPass=REDACTED&db.pass=REDACTED&pass[x]=REDACTED&passPhrase=REDACTED" },
+		{ "api+key=1&API%20KEY=2&api%2Bkey=3&api~key=4&api:key=5&x[api][key]=6&apiary+keys=7",
+		  "api+key=REDACTED&API%20KEY=REDACTED&api%2Bkey=REDACTED&api~key=REDACTED&api:key=REDACTED"
+		  "&x[api][key]=REDACTED&apiary+keys=7" },
+		{ "Authorization=1&proxy-authorization=2&private_key=3&PrivateKey=4&private+key=5&credentials=6&private=7",
+		  "Authorization=REDACTED&proxy-authorization=REDACTED&private_key=REDACTED&PrivateKey=REDACTED"
+		  "&private+key=REDACTED&credentials=REDACTED&private=7" },
 		{ "api_key=1&apikey=2&API-KEY=3&api.key=4&key=5",
 		  "api_key=REDACTED&apikey=REDACTED&API-KEY=REDACTED&api.key=REDACTED&key=5" },
-		{ "auth=1&x-Auth=2&author=3&oauth=4", "auth=REDACTED&x-Auth=REDACTED&author=3&oauth=4" },
+		{ "auth=1&x-Auth=2&author=3&oauth=4&userAuth=5&authKey=6&authkey=7",
+		  "auth=REDACTED&x-Auth=REDACTED&author=3&oauth=4&userAuth=REDACTED&authKey=REDACTED&authkey=7" },
 		{ "%74oken=1&to%6ben=2&to%zzken=3&%=4", "%74oken=REDACTED&to%6ben=REDACTED&to%zzken=3&%=4" },
 		{ "a=1;sig=2", "a=1;sig=REDACTED" },
 		{ "token", "token" },
@@ -85,6 +94,9 @@ static void test_options(void **state)
 	url__set_redaction(true, "session, X ,,k");
 	expect(url__redact_query, "session=1&Session=2&X=3&k=&k=&k=",
 	       "session=REDACTED&Session=2&X=REDACTED&k=REDACTED&k=REDACTED&k=REDACTED");
+	url__set_redaction(true, "a+b,c d");
+	expect(url__redact_query, "a+b=1&a%2Bb=2&c+d=3&c%20d=4&c=5",
+	       "a+b=REDACTED&a%2Bb=REDACTED&c+d=REDACTED&c%20d=REDACTED&c=5");
 	url__set_redaction(false, "session");
 	expect(url__redact_query, "session=1&sig=2", "session=1&sig=2");
 	/* Credentials are none of the query's business. */

@@ -16,8 +16,12 @@ static const struct str exact_keys[] = {
 	{ "X-Amz-Security-Token", 20 },
 };
 
-/* Wherever they stand in a key, whatever its case, and with "_", "-" and "." left out. */
-static const char *const telling_parts[] = { "token", "secret", "password", "passwd", "pwd", "apikey" };
+/* Wherever they stand in a key, whatever its case, and with all that is no letter or digit left out. */
+static const char *const telling_parts[] = { "token",  "secret",    "password",	  "passwd",	   "passphrase",
+					     "pwd",    "apikey",    "privatekey", "authorization", "credential" };
+
+/* As a word of its own only: "author", "bypass" and "passenger" are harmless. */
+static const char *const telling_words[] = { "auth", "pass" };
 
 static const char *more_keys;
 
@@ -31,20 +35,18 @@ static int hex_value(char c)
 	return isdigit((unsigned char)c) ? c - '0' : tolower((unsigned char)c) - 'a' + 10;
 }
 
-/* A key that is spelled with escapes is still the same key to who receives it. Cut at KEY_MAX. */
+/* A key that is spelled with escapes is still the same key to who receives it; "+" is a space. Cut at KEY_MAX. */
 static struct str decode_key(struct str key, char *buf)
 {
 	size_t n = 0;
 
-	if (!memchr(key.p, '%', key.len) && key.len <= KEY_MAX)
-		return key;
 	for (size_t i = 0; i < key.len && n < KEY_MAX; i++) {
 		if (key.p[i] == '%' && i + 2 < key.len && isxdigit((unsigned char)key.p[i + 1]) &&
 		    isxdigit((unsigned char)key.p[i + 2])) {
 			buf[n++] = (char)(hex_value(key.p[i + 1]) << 4 | hex_value(key.p[i + 2]));
 			i += 2;
 		} else {
-			buf[n++] = key.p[i];
+			buf[n++] = key.p[i] == '+' ? ' ' : key.p[i];
 		}
 	}
 	return (struct str){ buf, n };
@@ -69,12 +71,22 @@ static bool in_list(const char *list, struct str key)
 	return false;
 }
 
-/* Is one of the words that "_", "-" and "." part it into "auth"? "author" is none. */
-static bool has_auth(struct str key)
+/* "_", " " and the like part words; so does a capital behind a small letter: "userAuth". */
+static bool word_begins(struct str key, size_t at)
 {
-	for (size_t i = 0; i + 4 <= key.len; i++) {
-		if (strncasecmp(key.p + i, "auth", 4) == 0 && (i == 0 || strchr("_-.", key.p[i - 1])) &&
-		    (i + 4 == key.len || strchr("_-.", key.p[i + 4])))
+	return at == 0 || !isalnum((unsigned char)key.p[at - 1]) ||
+	       (islower((unsigned char)key.p[at - 1]) && isupper((unsigned char)key.p[at]));
+}
+
+static bool has_word(struct str key, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (size_t i = 0; i + len <= key.len; i++) {
+		size_t end = i + len;
+
+		if (strncasecmp(key.p + i, word, len) == 0 && word_begins(key, i) &&
+		    (end == key.len || !isalnum((unsigned char)key.p[end]) || word_begins(key, end)))
 			return true;
 	}
 	return false;
@@ -88,7 +100,7 @@ static bool looks_secret(struct str key)
 	for (size_t i = 0; i < key.len; i++) {
 		char c = key.p[i];
 
-		if (c != '_' && c != '-' && c != '.' && c != '\0')
+		if (isalnum((unsigned char)c))
 			plain[n++] = (char)tolower((unsigned char)c);
 	}
 	plain[n] = '\0';
@@ -96,7 +108,11 @@ static bool looks_secret(struct str key)
 		if (strstr(plain, telling_parts[i]))
 			return true;
 	}
-	return has_auth(key);
+	for (size_t i = 0; i < sizeof(telling_words) / sizeof(telling_words[0]); i++) {
+		if (has_word(key, telling_words[i]))
+			return true;
+	}
+	return false;
 }
 
 bool secret__is_key(struct str raw)
@@ -108,5 +124,5 @@ bool secret__is_key(struct str raw)
 		if (str__eq(exact_keys[i], key))
 			return true;
 	}
-	return in_list(more_keys, key) || looks_secret(key);
+	return in_list(more_keys, key) || in_list(more_keys, raw) || looks_secret(key);
 }
