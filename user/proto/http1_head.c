@@ -7,7 +7,6 @@
 
 #include <errno.h>
 
-#define METHOD_MAX 32
 /* Bytes of a target after which a request line is believed although its end is not in sight. */
 #define TARGET_SURE 64
 
@@ -77,11 +76,12 @@ int http1_head__is_request(const uint8_t *data, size_t len, bool known_methods_o
 
 	if (known_methods_only && common <= 0)
 		return common;
-	while (i < len && i <= METHOD_MAX && http1_token_chars[data[i]])
+	/* RFC 9110 sets a method no limit; who detects has one for what stays undecided. */
+	while (i < len && http1_token_chars[data[i]])
 		i++;
-	if (i == len && i <= METHOD_MAX)
+	if (i == len)
 		return 0;
-	if (i == 0 || i > METHOD_MAX || data[i] != ' ')
+	if (i == 0 || data[i] != ' ')
 		return -1;
 	target = i + 1;
 	if (target == len)
