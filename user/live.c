@@ -461,21 +461,38 @@ static int open_parts(struct live *l)
 	return 0;
 }
 
-static int open_kernel(struct live *l)
+/* What was asked for has proved possible up to here: from now on the kernel is changed. */
+static int open_kernel(struct live *l, const struct loader_opts *lo)
 {
-	struct loader_opts lo = {
+	l->loader = loader__open(lo, &l->features);
+	if (!l->loader)
+		return errno == EINVAL ? 2 : 3;
+	loader__on_record(l->loader, on_kernel_record, l);
+	return 0;
+}
+
+static int open_sink(struct live *l)
+{
+	l->queue = sinks__queue(l->o, false);
+	if (!l->queue) {
+		log_error("cannot start: %s", strerror(errno));
+		return 1;
+	}
+	l->exporter = sinks__exporter(l->o, l->queue);
+	return l->exporter ? 0 : sinks__exit_code(errno);
+}
+
+static int check_kernel(struct live *l, struct loader_opts *lo)
+{
+	*lo = (struct loader_opts){
 		.attach = l->o->attach,
 		.capture = l->o->capture,
 		.ring_size = l->o->ring_size,
 		.max_connections = l->o->max_connections,
 		.trace_all = !l->selective,
 	};
-
 	features__probe(&l->features);
-	l->loader = loader__open(&lo, &l->features);
-	if (!l->loader)
-		return errno == EINVAL ? 2 : 3;
-	return 0;
+	return loader__check(lo, &l->features) ? (errno == EINVAL ? 2 : 3) : 0;
 }
 
 static int open_recorder(struct live *l, const struct siphash_key *key)
@@ -497,8 +514,10 @@ static int open_recorder(struct live *l, const struct siphash_key *key)
 	l->recorder = recorder__new(&ro, why);
 	dynbuf__free(&saved);
 	if (!l->recorder) {
+		int code = sinks__exit_code(errno);
+
 		log_error("%s", why);
-		return 1;
+		return code;
 	}
 	return 0;
 }
@@ -525,8 +544,7 @@ static int open_pipeline(struct live *l)
 	code = open_recorder(l, &key);
 	if (code)
 		return code;
-	l->queue = sinks__queue(l->o, false);
-	l->pipeline = l->queue ? pipeline__new(l->o, &key, &hooks, l->queue) : NULL;
+	l->pipeline = pipeline__new(l->o, &key, &hooks, l->queue);
 	so.ctx = l->pipeline;
 	so.recorder = l->recorder;
 	l->source = l->pipeline ? source__new(&so) : NULL;
@@ -534,7 +552,6 @@ static int open_pipeline(struct live *l)
 		log_error("cannot start: %s", strerror(errno));
 		return 1;
 	}
-	loader__on_record(l->loader, on_kernel_record, l);
 	return 0;
 }
 
@@ -542,9 +559,6 @@ static int start(struct live *l)
 {
 	int err;
 
-	l->exporter = sinks__exporter(l->o, l->queue);
-	if (!l->exporter)
-		return 1;
 	if (l->o->control) {
 		l->control = control__new(l->o->control, l->o->control_mode);
 		if (!l->control && errno == EADDRINUSE)
@@ -608,6 +622,14 @@ static void end_pipeline(struct live *l)
 
 static void close_all(struct live *l)
 {
+	char why[RECORDING_WHY_MAX];
+
+	if (l->exporter) { /* the start has failed behind it */
+		batch_queue__close(l->queue);
+		exporter__stop(l->exporter, 0);
+	}
+	if (l->recorder)
+		recorder__close(l->recorder, 0, why);
 	control__free(l->control);
 	source__free(l->source);
 	pipeline__free(l->pipeline);
@@ -637,6 +659,7 @@ static int block_signals(void)
 int live__run(const struct opts *o)
 {
 	struct live l = { .o = o, .started = clock__mono_ns() };
+	struct loader_opts lo;
 	struct stats st;
 	int code = 0, sigfd;
 
@@ -646,8 +669,10 @@ int live__run(const struct opts *o)
 	sigfd = block_signals();
 	sinks__configure_spans(o);
 	code = open_parts(&l);
-	code = code ? code : open_kernel(&l);
+	code = code ? code : open_sink(&l);
+	code = code ? code : check_kernel(&l, &lo);
 	code = code ? code : open_pipeline(&l);
+	code = code ? code : open_kernel(&l, &lo);
 	if (!code) {
 		banner(&l);
 		code = start(&l);

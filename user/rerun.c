@@ -60,9 +60,13 @@ int rerun__run(struct opts *o)
 	pipeline = q ? pipeline__new(o, &key, &hooks, q) : NULL;
 	so.ctx = pipeline;
 	source = pipeline ? source__new(&so) : NULL;
-	exporter = source ? sinks__exporter(o, q) : NULL;
-	if (!exporter) {
+	if (!source) {
 		log_error("cannot replay: %s", strerror(errno));
+		goto out;
+	}
+	exporter = sinks__exporter(o, q);
+	if (!exporter) {
+		code = sinks__exit_code(errno);
 		goto out;
 	}
 	code = feed(r, source, o);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/sinks.h"
 
+#include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
 #include <signal.h>
@@ -84,6 +85,12 @@ struct exporter *sinks__exporter(const struct opts *o, struct batch_queue *q)
 	setlocale(LC_CTYPE, "");
 	e.utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8");
 	return exporter__start(&e, q);
+}
+
+int sinks__exit_code(int err)
+{
+	/* Anything else is about the path, the file or the URL that was given. */
+	return err == ENOMEM || err == EMFILE || err == ENFILE || err == EAGAIN ? 1 : 2;
 }
 
 void sinks__configure_spans(const struct opts *o)

@@ -7,7 +7,8 @@
 #include "user/base/opts.h"
 
 struct batch_queue *sinks__queue(const struct opts *o, bool steady); /* NULL with errno */
-struct exporter *sinks__exporter(const struct opts *o, struct batch_queue *q); /* NULL, said */
+struct exporter *sinks__exporter(const struct opts *o, struct batch_queue *q); /* NULL with errno, said */
+int sinks__exit_code(int err); /* of the program, where a sink or a recording could not be opened */
 /* Nothing was named to send to: traces are shown on the terminal. */
 bool sinks__is_terminal_default(const struct opts *o);
 void sinks__configure_spans(const struct opts *o);

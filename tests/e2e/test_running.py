@@ -354,12 +354,24 @@ def test_features_names_every_plan():
     (["--no-such-flag"], "no-such-flag"), (["--port", "70000"], "70000"), (["--attach", "magic"], "magic"),
     (["--config", "/nonexistent.yaml"], "/nonexistent.yaml"),
     (["--output", "/nonexistent/x", "--format", "json", "--control", "off"], "/nonexistent/x"),
+    (["--output", "/", "--format", "json", "--control", "off"], "directory"),
+    (["--endpoint", "https://127.0.0.1:1", "--certificate", "/nonexistent/ca", "--control", "off"], "/nonexistent/ca"),
+    (["record", "/nonexistent/rec", "--control", "off"], "/nonexistent/rec"),
     (["--endpoint", "ftp://x"], "ftp"), (["replay"], "replay"),
-], ids=lambda v: v[0] if isinstance(v, list) else "")
+], ids=lambda v: " ".join(v) if isinstance(v, list) else "")
 def test_wrong_use(args, says):
+    """Said before anything is loaded: one line, and not a word of what would have run."""
     r = run(*args)
-    assert r.returncode in (1, 2), (r.returncode, r.stderr)
-    assert says in r.stderr
+    assert r.returncode == 2, (r.returncode, r.stderr)
+    assert says in one_line(r)
+    assert "plan" not in r.stderr
+
+
+def test_wrong_output_of_a_replay(start, nginx, tag, tmp_path):
+    t = start("record", str(tmp_path / "rec"), exporter=None)
+    t.stop(settle=False)
+    r = run("replay", str(tmp_path / "rec"), "--format", "json", "--output", "/nonexistent/x")
+    assert r.returncode == 2 and "/nonexistent/x" in one_line(r)
 
 
 def test_config_mistakes_come_all_at_once(tmp_path):

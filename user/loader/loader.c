@@ -130,6 +130,15 @@ static int load_and_attach(struct loader *l)
 	return 0;
 }
 
+int loader__check(const struct loader_opts *o, const struct features *f)
+{
+	enum plan plan;
+	int err = choose_plan(o, f, &plan);
+
+	errno = -err;
+	return err;
+}
+
 struct loader *loader__open(const struct loader_opts *o, const struct features *f)
 {
 	struct loader *l;

@@ -20,6 +20,8 @@ struct loader_opts {
 
 struct loader;
 
+/* Would loader__open() be refused by this machine? Loads nothing. 0; or negative errno, in errno too, said as there. */
+int loader__check(const struct loader_opts *o, const struct features *f);
 /*
  * Loads and attaches. NULL with errno, said in one line: EPERM and the like for what the machine
  * refuses (exit code 3), EINVAL for a plan that does not exist (exit code 2).
