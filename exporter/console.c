@@ -96,6 +96,8 @@ static void write_failed(struct console *c, int err)
 
 	c->broken = true;
 	if (err == EPIPE) {
+		if (!c->gone)
+			log_error("standard output: closed by its reader: traces are lost");
 		if (!c->gone && c->gone_cb)
 			c->gone_cb(c->gone_ctx);
 		c->gone = true;
@@ -556,6 +558,8 @@ static const char *console__why(void *st)
 {
 	const struct console *c = st;
 
+	if (c->error == EPIPE)
+		return ""; /* write_failed() has said it */
 	return c->error ? strerrordesc_np(c->error) : NULL;
 }
 

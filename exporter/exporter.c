@@ -86,6 +86,8 @@ static void say_retry(struct exporter *e, const struct batch *b, uint64_t wait_n
 
 static void say_lost(struct exporter *e, uint32_t n)
 {
+	if (!*why(e))
+		return;
 	log__limited(&e->lost_limit, LOG_LVL_ERROR, "%s: %s (%" PRIu32 " spans lost)", subject(e), why(e), n);
 }
 
@@ -322,18 +324,28 @@ err:
 	return NULL;
 }
 
-void exporter__stop(struct exporter *e, uint64_t limit_ns)
+bool exporter__wait(struct exporter *e, uint64_t limit_ns)
 {
 	struct timespec until = to_timespec(clock__mono_ns() + limit_ns);
 	int err = 0;
 	bool done;
 
-	if (!e)
-		return;
 	pthread_mutex_lock(&e->lock);
 	while (!e->done && err != ETIMEDOUT)
 		err = pthread_cond_timedwait(&e->changed, &e->lock, &until);
 	done = e->done;
+	pthread_mutex_unlock(&e->lock);
+	return done;
+}
+
+void exporter__stop(struct exporter *e, uint64_t limit_ns)
+{
+	bool done;
+
+	if (!e)
+		return;
+	done = exporter__wait(e, limit_ns);
+	pthread_mutex_lock(&e->lock);
 	e->stop = true;
 	pthread_cond_broadcast(&e->changed);
 	pthread_mutex_unlock(&e->lock);

@@ -51,7 +51,7 @@ struct exporter_ops {
 	/*
 	 * Both optional; log lines begin with "SUBJECT: WHY". The subject ("collector http://collector:4318") stays the
 	 * same. Why: the cause of the last result other than EXPORT_OK, or why spans were rejected, or a remark on a
-	 * success; NULL: nothing to say. Valid until the next send.
+	 * success; NULL: nothing to say; "": said already. Valid until the next send.
 	 */
 	const char *(*subject)(void *st);
 	const char *(*why)(void *st);
@@ -67,6 +67,8 @@ struct exporter_ops {
 
 /* Starts the exporter thread that drains `q`. NULL with errno, logged. */
 struct exporter *exporter__start(const struct exporter_opts *o, struct batch_queue *q);
+/* After batch_queue__close(): waits until everything is sent, or limit_ns. True: it is. */
+bool exporter__wait(struct exporter *e, uint64_t limit_ns);
 /*
  * After batch_queue__close(): waits until everything is sent or `limit_ns` has passed, then stops the thread,
  * interrupting a transfer or a back-off under way. What is left is counted (EXPORT, SHUTDOWN).

@@ -39,6 +39,8 @@
 #define MAILBOX_MAX (8u << 20)
 /* Records of the kernel between two looks at the mail: under load the ring is never empty, and answers must come in. */
 #define LOOK_EVERY 256u
+/* While what is left is sent: how often it is asked whether somebody has lost patience. */
+#define FLUSH_LOOK_NS 50000000ull
 
 /* pipeline thread -> control thread */
 enum note_type { NOTE_WANT, NOTE_PROC, NOTE_LISTEN, NOTE_TELEMETRY, NOTE_DIALLED };
@@ -585,12 +587,42 @@ static int start(struct live *l)
 	return 0;
 }
 
+/* A signal that asks for the end, taken. SIGCHLD is none, nor is our own (output without a reader). */
+static bool end_asked(int sigfd)
+{
+	struct signalfd_siginfo si;
+
+	while (read(sigfd, &si, sizeof(si)) == sizeof(si))
+		if (si.ssi_signo != SIGCHLD && si.ssi_pid != (uint32_t)getpid())
+			return true;
+	return false;
+}
+
+/* Sends what is left, for as long as was promised or until asked again. What stays is on the books (SHUTDOWN). */
+static void flush(struct live *l, int sigfd)
+{
+	uint64_t until = clock__mono_ns() + l->o->shutdown_timeout_ms * 1000000, limit_ns = 0;
+	char why[RECORDING_WHY_MAX];
+	bool asked = false;
+
+	batch_queue__close(l->queue);
+	while (!asked && clock__mono_ns() < until && !exporter__wait(l->exporter, FLUSH_LOOK_NS))
+		asked = end_asked(sigfd);
+	if (asked)
+		log_warn("asked to end once more: what is not sent yet is lost");
+	exporter__stop(l->exporter, 0);
+	l->exporter = NULL;
+	batch_queue__free(l->queue); /* what is left there is counted before the books are shown */
+	l->queue = NULL;
+	if (!asked)
+		limit_ns = l->o->shutdown_timeout_ms * 1000000;
+	if (l->recorder && recorder__close(l->recorder, limit_ns, why))
+		log_error("%s", why);
+	l->recorder = NULL;
+}
+
 static void end_pipeline(struct live *l)
 {
-	char why[RECORDING_WHY_MAX];
-
-	if (!l->thread_started)
-		return;
 	__atomic_store_n(&l->stop, 1, __ATOMIC_RELEASE);
 	/* The control side answers while the pipeline drains. */
 	for (int i = 0; i < 600; i++) {
@@ -610,14 +642,6 @@ static void end_pipeline(struct live *l)
 	}
 	if (l->thread_started)
 		pthread_join(l->thread, NULL);
-	batch_queue__close(l->queue);
-	exporter__stop(l->exporter, l->o->shutdown_timeout_ms * 1000000);
-	l->exporter = NULL;
-	batch_queue__free(l->queue); /* what is left there is counted before the books are shown */
-	l->queue = NULL;
-	if (l->recorder && recorder__close(l->recorder, l->o->shutdown_timeout_ms * 1000000, why))
-		log_error("%s", why);
-	l->recorder = NULL;
 }
 
 static void close_all(struct live *l)
@@ -685,8 +709,10 @@ int live__run(const struct opts *o)
 	}
 	if (l.thread_started) {
 		end_pipeline(&l);
+		flush(&l, sigfd);
 		snapshot(&l, &st);
 		report__end(stderr, &st, clock__mono_ns() - l.started);
+		code = code ? code : sinks__result(&st);
 	}
 	close_all(&l);
 	close(sigfd);

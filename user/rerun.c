@@ -78,6 +78,7 @@ out:
 		batch_queue__free(q);
 		q = NULL;
 		report__end(stderr, &stats, clock__mono_ns() - started);
+		code = code ? code : sinks__result(&stats);
 	}
 	source__free(source);
 	pipeline__free(pipeline);

@@ -93,6 +93,13 @@ int sinks__exit_code(int err)
 	return err == ENOMEM || err == EMFILE || err == ENFILE || err == EAGAIN ? 1 : 2;
 }
 
+int sinks__result(const struct stats *st)
+{
+	const struct stats_row *row = &st->rows[ST_EXPORT];
+
+	return row->dropped[DROP_WRITE_FAILED] && !row->out ? 1 : 0;
+}
+
 void sinks__configure_spans(const struct opts *o)
 {
 	struct http1_opts h = {

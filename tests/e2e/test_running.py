@@ -388,6 +388,49 @@ def test_stats_of_nobody(tmp_path):
     assert r.returncode == 1 and str(tmp_path / "none") in one_line(r)
 
 
+@pytest.mark.parametrize("how", ["json-full", "console-full", "console-closed"])
+def test_output_that_takes_nothing(how, nginx, tag):
+    """Every span lost at the very end: one line says so, and the exit code is that of a failure."""
+    args = ["--format", "json", "--output", "/dev/full"] if how == "json-full" else ["--exporter", "console"]
+    with open("/dev/full", "wb") as full:
+        p = subprocess.Popen([WIRESPAN, "--control", "off", "--port", str(nginx), "-d", "20s", *args],
+                             stdout=full if how == "console-full" else subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        said = ""
+        while "ready" not in said:
+            line = p.stderr.readline()
+            assert line, said
+            said += line
+        if how == "console-closed":
+            p.stdout.close()
+            p.stdout = None
+        curl(nginx, f"/r/{tag}-0/n0")
+        time.sleep(2.5)
+        if how != "console-closed":  # that one ends by itself
+            p.send_signal(signal.SIGINT)
+        said += p.communicate(timeout=10)[1]
+    finally:
+        p.kill()
+    assert p.returncode == 1, said
+    why = "closed by its reader" if how == "console-closed" else "No space left on device"
+    assert len([x for x in said.splitlines() if why in x]) == 1, said
+    assert " 0 spans " in said and "output failed" in said, said
+
+
+def test_second_signal_ends_at_once(start, nginx, tag):
+    """The collector is away and would be waited for; who asks twice is not made to wait."""
+    t = start("--endpoint", f"http://127.0.0.1:{net.free_port()}", "--port", str(nginx), "--shutdown-timeout", "60s",
+              exporter=None)
+    curl(nginx, f"/r/{tag}-0/n0")
+    time.sleep(2)
+    t.service.signal(signal.SIGINT)
+    time.sleep(2)
+    assert t.service.alive(), t.stderr()
+    t.service.signal(signal.SIGINT)
+    assert t.service.p.wait(3) == 0
+    assert "asked to end once more" in t.stderr() and "shutdown limit reached" in t.stderr(), t.stderr()
+
+
 def test_console_trees(services, start, nginx, tag):
     """The terminal view on a pipe: the tree, the raw path, no colour; totals at the end."""
     t = start(exporter="console")
