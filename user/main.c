@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Wiring only: which command, with which options. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "user/base/log.h"
 #include "user/base/opts.h"
@@ -31,8 +33,24 @@ static int print_features(void)
 	return f.plan == PLAN_NONE ? 3 : 0;
 }
 
+/* OTEL_SDK_DISABLED=true: whoever switches tracing off gets none of its cost, and their command all the same. */
+static int run_disabled(struct opts *o)
+{
+	log_info("OTEL_SDK_DISABLED is true: nothing is traced");
+	if (o->command != CMD_RUN)
+		return 0;
+	execvp(o->argv_run[0], o->argv_run);
+	log_error("%s: %s", o->argv_run[0], strerror(errno));
+	return errno == ENOENT ? 127 : 126; /* as a shell does */
+}
+
 static int run(struct opts *o)
 {
+	bool traces = o->command == CMD_TRACE || o->command == CMD_RECORD || o->command == CMD_RUN ||
+		      o->command == CMD_REPLAY;
+
+	if (traces && o->sdk_disabled)
+		return run_disabled(o);
 	switch (o->command) {
 	case CMD_TRACE:
 	case CMD_RECORD:

@@ -18,8 +18,6 @@ static const char *exporter_kind(const struct opts *o)
 {
 	const char *e = o->exporter;
 
-	if (o->sdk_disabled)
-		return "none";
 	if ((o->format && !strcmp(o->format, "json")) || (e && !strcmp(e, "json")))
 		return "json";
 	if (!e)

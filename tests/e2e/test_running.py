@@ -24,8 +24,9 @@ def nginx(services):
     return port
 
 
-def run(*args, prefix=(), timeout=30):
-    return subprocess.run([*prefix, WIRESPAN, *args], capture_output=True, text=True, timeout=timeout)
+def run(*args, prefix=(), timeout=30, **env):
+    return subprocess.run([*prefix, WIRESPAN, *args], capture_output=True, text=True, timeout=timeout,
+                          env={**os.environ, **env})
 
 
 def curl(port, path):
@@ -381,6 +382,16 @@ def test_config_mistakes_come_all_at_once(tmp_path):
     assert r.returncode == 2
     for where in ("c.yaml:1:", "c.yaml:2:", "c.yaml:3:"):
         assert where in r.stderr + r.stdout, r.stderr
+
+
+def test_disabled():
+    r = run("--control", "off", OTEL_SDK_DISABLED="true")
+    assert r.returncode == 0 and r.stdout == ""
+    assert r.stderr == "wirespan: OTEL_SDK_DISABLED is true: nothing is traced\n"
+    r = run("--control", "off", "--", "sh", "-c", "echo ran; exit 7", OTEL_SDK_DISABLED="true")
+    assert (r.returncode, r.stdout) == (7, "ran\n"), "the command is not the one that is disabled"
+    r = run("--control", "off", "--", "/nonexistent/command", OTEL_SDK_DISABLED="true")
+    assert r.returncode == 127 and "/nonexistent/command" in r.stderr
 
 
 def test_stats_of_nobody(tmp_path):

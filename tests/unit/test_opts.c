@@ -410,6 +410,11 @@ static void test_otel_values(void **state)
 	assert_string_equal(o.protocol, "http/protobuf");
 	assert_int_equal(parse_vars("OTEL_TRACES_SAMPLER=traceidratio", NULL, NULL), 0);
 	assert_string_equal(said, "wirespan: OTEL_TRACES_SAMPLER: not supported, ignored: every span is kept\n");
+	assert_int_equal(parse_vars("OTEL_PROPAGATORS=b3", NULL, NULL), 0);
+	assert_string_equal(said, "wirespan: OTEL_PROPAGATORS: not supported, ignored: traceparent and b3 headers are "
+				  "read, and none is written\n");
+	assert_int_equal(parse_vars("OTEL_PROPAGATORS=tracecontext,baggage", NULL, NULL), 0);
+	assert_string_equal(said, "");
 	assert_int_equal(parse_vars("OTEL_TRACES_SAMPLER=always_on", "NO_COLOR=1", NULL), 0);
 	assert_string_equal(said, "");
 	assert_string_equal(o.color, "never");

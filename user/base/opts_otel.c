@@ -24,6 +24,8 @@ static const struct {
 } unsupported[] = {
 	{ "OTEL_CONFIG_FILE", NULL, "not supported, ignored; --config reads wirespan's own options" },
 	{ "OTEL_TRACES_SAMPLER", "parentbased_always_on", "not supported, ignored: every span is kept" },
+	{ "OTEL_PROPAGATORS", "tracecontext,baggage",
+	  "not supported, ignored: traceparent and b3 headers are read, and none is written" },
 };
 
 /* OTEL_TRACES_EXPORTER may be a list; one sink is served. */
