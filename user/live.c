@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
@@ -497,6 +498,38 @@ static int check_kernel(struct live *l, struct loader_opts *lo)
 	return loader__check(lo, &l->features) ? (errno == EINVAL ? 2 : 3) : 0;
 }
 
+static bool is_process(long pid)
+{
+	int fd = pidfd_open((pid_t)pid, 0), err = errno;
+
+	if (fd >= 0)
+		close(fd);
+	/* EINVAL, ENOENT: a thread. Anything else says nothing about the process. */
+	return fd >= 0 || (err != ESRCH && err != EINVAL && err != ENOENT);
+}
+
+/* Who names processes means some that are there: a slip would otherwise wait for ever. */
+static int check_pids(const struct opts *o)
+{
+	const char *list = o->pid ? o->pid : "", *p;
+	bool any = false;
+	char *end;
+
+	for (p = list; *p && !any; p = *end ? end + 1 : end)
+		any = is_process(strtol(p, &end, 10));
+	if (*list && !any) {
+		log_error("--pid %s: no such process", list);
+		return 2;
+	}
+	for (p = list; *p; p = *end ? end + 1 : end) {
+		long pid = strtol(p, &end, 10);
+
+		if (!is_process(pid))
+			log_warn("--pid %ld: no such process; the others are traced", pid);
+	}
+	return 0;
+}
+
 static int open_recorder(struct live *l, const struct siphash_key *key)
 {
 	struct recorder_opts ro = { .path = l->o->file, .key = (const uint8_t *)key, .keep_secrets = l->o->keep_secrets,
@@ -695,6 +728,7 @@ int live__run(const struct opts *o)
 	code = open_parts(&l);
 	code = code ? code : open_sink(&l);
 	code = code ? code : check_kernel(&l, &lo);
+	code = code ? code : check_pids(o); /* not sooner: in another pid namespace the numbers mean others */
 	code = code ? code : open_pipeline(&l);
 	code = code ? code : open_kernel(&l, &lo);
 	if (!code) {
@@ -711,7 +745,7 @@ int live__run(const struct opts *o)
 		end_pipeline(&l);
 		flush(&l, sigfd);
 		snapshot(&l, &st);
-		report__end(stderr, &st, clock__mono_ns() - l.started);
+		report__end(stderr, &st, sinks__done(o), clock__mono_ns() - l.started);
 		code = code ? code : sinks__result(&st);
 	}
 	close_all(&l);

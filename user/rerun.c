@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "user/base/clock.h"
 #include "user/base/log.h"
 #include "user/live.h"
 #include "user/loader/report.h"
@@ -34,7 +33,6 @@ int rerun__run(struct opts *o)
 {
 	struct pipeline_hooks hooks = { 0 };
 	struct source_opts so = { .next = pipeline__event };
-	uint64_t started = clock__mono_ns();
 	struct exporter *exporter = NULL;
 	struct pipeline *pipeline = NULL;
 	struct source *source = NULL;
@@ -77,7 +75,7 @@ out:
 		exporter__stop(exporter, o->shutdown_timeout_ms * 1000000);
 		batch_queue__free(q);
 		q = NULL;
-		report__end(stderr, &stats, clock__mono_ns() - started);
+		report__end(stderr, &stats, sinks__done(o), 0);
 		code = code ? code : sinks__result(&stats);
 	}
 	source__free(source);

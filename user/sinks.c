@@ -91,6 +91,17 @@ int sinks__exit_code(int err)
 	return err == ENOMEM || err == EMFILE || err == ENFILE || err == EAGAIN ? 1 : 2;
 }
 
+const char *sinks__done(const struct opts *o)
+{
+	const char *kind = exporter_kind(o);
+
+	if (!strcmp(kind, "console"))
+		return "shown";
+	if (!strcmp(kind, "json"))
+		return "written";
+	return !strcmp(kind, "none") ? "counted" : "sent";
+}
+
 int sinks__result(const struct stats *st)
 {
 	const struct stats_row *row = &st->rows[ST_EXPORT];

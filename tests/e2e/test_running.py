@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
@@ -382,6 +383,28 @@ def test_config_mistakes_come_all_at_once(tmp_path):
     assert r.returncode == 2
     for where in ("c.yaml:1:", "c.yaml:2:", "c.yaml:3:"):
         assert where in r.stderr + r.stdout, r.stderr
+
+
+def test_pid_of_nobody(services, start, nginx, tag):
+    """All of them: wrong use. Some of them: a warning, and the others are traced. A thread is no process."""
+    with subprocess.Popen(["sleep", "0"]) as gone:
+        pass
+    r = run("--control", "off", "--pid", f"{gone.pid}")
+    assert r.returncode == 2 and f"--pid {gone.pid}: no such process" in one_line(r)
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    r = run("--control", "off", "--pid", f"{thread.native_id}")
+    done.set()
+    thread.join()
+    assert r.returncode == 2 and "no such process" in one_line(r)
+    port = net.free_port()
+    alive = services.nginx(f"server {{ listen 127.0.0.1:{port}; location / {{ return 200 ok; }} }}", port=port)
+    t = start("--pid", f"{gone.pid},{alive.pid}")
+    assert f"--pid {gone.pid}: no such process; the others" in t.stderr()
+    assert f"--pid {alive.pid}" not in t.stderr()
+    curl(port, f"/r/{tag}-0/n0")
+    assert_exact(t.stop(), tag, 1, ["n0"], outer_client=False)
 
 
 def test_disabled():

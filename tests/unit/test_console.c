@@ -548,7 +548,7 @@ static void test_broken_pipe(void **state)
 	assert_int_equal(stats.rows[ST_EXPORT].out, 0);
 	say_chain(&r);
 	assert_int_equal(send_all(&r), EXPORT_FAILED);
-	assert_string_equal(exporter_console.why(r.st), "Broken pipe");
+	assert_string_equal(exporter_console.why(r.st), ""); /* said once, when it broke */
 	close(mem);
 	finish(&r);
 	assert_int_equal(gone, 1);

@@ -97,13 +97,13 @@ static void test_parse_refuses(void **state)
 	assert_int_equal(r.st.rows[ST_KERNEL].dropped[DROP_GAP], 2);
 }
 
-static char *print_end(const struct stats *st)
+static char *print_end(const struct stats *st, const char *done, uint64_t elapsed_ns)
 {
 	char *text;
 	size_t len;
 	FILE *f = open_memstream(&text, &len);
 
-	report__end(f, st, 100000000000ull);
+	report__end(f, st, done, elapsed_ns);
 	fclose(f);
 	return text;
 }
@@ -114,7 +114,7 @@ static void test_end(void **state)
 	char *text;
 
 	fill(&st);
-	text = print_end(&st);
+	text = print_end(&st, "shown", 100000000000ull);
 	assert_non_null(strstr(text, "3,412 requests seen, 3,412 spans shown in 853 traces, 1,204 dropped.\n"
 				     "Parents: 2,559 proven, 853 roots, 0 ambiguous.\n"
 				     "Cost: "));
@@ -128,15 +128,23 @@ static void test_end(void **state)
 
 	memset(&st, 0, sizeof(st));
 	st.requests = st.rows[ST_EXPORT].in = st.rows[ST_EXPORT].out = st.acked_batches = st.roots = 1;
-	text = print_end(&st);
+	text = print_end(&st, "sent", 100000000000ull);
 	assert_memory_equal(text, "1 request seen, 1 span sent, 0 dropped.\nParents: 0 proven, 1 root, 0 ambiguous.\n", 80);
 	assert_null(strstr(text, "Dropped"));
 	assert_null(strstr(text, "Left out"));
 	assert_null(strstr(text, "µs"));
 	free(text);
 
+	/* Nothing left: no trace either. A replay has no cost. */
+	st.requests = st.traces = st.rows[ST_EXPORT].in = st.rows[ST_EXPORT].dropped[DROP_SHUTDOWN] = 2;
+	st.rows[ST_EXPORT].out = 0;
+	text = print_end(&st, "written", 0);
+	assert_memory_equal(text, "2 requests seen, 0 spans written, 2 dropped.\nParents:", 52);
+	assert_null(strstr(text, "Cost"));
+	free(text);
+
 	st.rows[ST_BATCH].in = 3;
-	text = print_end(&st);
+	text = print_end(&st, "sent", 100000000000ull);
 	assert_non_null(strstr(text, "The books of batch do not balance: in 3, out 0, held 0, dropped 0.\n"));
 	free(text);
 }

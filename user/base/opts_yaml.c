@@ -7,11 +7,11 @@
 #include "user/base/opts_table.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <yaml.h>
 
-#include "user/base/dynbuf.h"
-#include "user/base/mem.h"
 
 #define FILE_MAX (1024u * 1024)
 #define VALUE_MAX (64u * 1024)
@@ -116,43 +116,62 @@ static const struct opt_row *find_row(struct reader *y, const yaml_mark_t *mark)
 	return r;
 }
 
-static void set_value(struct reader *y, const struct opt_row *r, const yaml_mark_t *mark, const char *text)
+static bool has_nul(const yaml_event_t *ev)
+{
+	return strlen((const char *)ev->data.scalar.value) != ev->data.scalar.length;
+}
+
+/* `line` is where the whole value starts, `mark` what a message is about. */
+static void set_value(struct reader *y, const struct opt_row *r, size_t line, const yaml_mark_t *mark, const char *text,
+		      bool append)
 {
 	char where[2 * PATH_LEN];
-	struct opt_from from = { .origin = ORIGIN_FILE, .line = (uint32_t)mark->line + 1, .where = where };
+	struct opt_from from = { .origin = ORIGIN_FILE, .line = (uint32_t)line + 1, .where = where, .append = append };
 
 	format_where(y, mark, y->path, where, sizeof(where));
 	opt_value__set(y->c, r, text, &from);
 }
 
+/* Each item by itself, so that what is wrong has its place. */
+static void set_item(struct reader *y, const struct opt_row *r, const yaml_mark_t *start, const yaml_event_t *ev,
+		     size_t before)
+{
+	if (has_nul(ev))
+		report(y, &ev->start_mark, "has a NUL byte in it");
+	else if (!ev->data.scalar.length)
+		report(y, &ev->start_mark, "an item of the list is empty");
+	else
+		set_value(y, r, start->line, &ev->start_mark, (char *)ev->data.scalar.value, before > 0);
+}
+
 static void read_sequence(struct reader *y, const struct opt_row *r, const yaml_mark_t *start)
 {
-	struct dynbuf items;
-	int err = 0;
+	size_t bytes = 0, before;
 
 	if (r && r->type != OPT_LIST) {
 		report(y, start, "takes one value, not a list");
 		r = NULL;
 	}
-	dynbuf__init(&items, VALUE_MAX);
 	for (;;) {
 		yaml_event_t ev;
 
 		if (!next_event(y, &ev))
-			break;
+			return;
 		if (ev.type == YAML_SEQUENCE_END_EVENT) {
 			yaml_event_delete(&ev);
-			if (r && !err)
-				err = dynbuf__append(&items, "", 1);
-			if (r && !err)
-				set_value(y, r, start, (char *)items.data);
-			break;
+			if (r && !bytes) /* an empty one unsets what a weaker place has set */
+				set_value(y, r, start->line, start, "", false);
+			return;
 		}
 		if (ev.type == YAML_SCALAR_EVENT) {
-			if (items.len && !err)
-				err = dynbuf__append_str(&items, ",");
-			if (!err)
-				err = dynbuf__append(&items, ev.data.scalar.value, ev.data.scalar.length);
+			before = bytes;
+			bytes += ev.data.scalar.length + 1;
+			if (r && bytes > VALUE_MAX) {
+				report(y, start, "the list is too long");
+				r = NULL;
+			}
+			if (r)
+				set_item(y, r, start, &ev, before);
 		} else {
 			report(y, &ev.start_mark, "an item of the list must be a plain value");
 			r = NULL;
@@ -161,9 +180,6 @@ static void read_sequence(struct reader *y, const struct opt_row *r, const yaml_
 		}
 		yaml_event_delete(&ev);
 	}
-	if (err)
-		report(y, start, err == -ENOMEM ? "out of memory" : "the list is too long");
-	dynbuf__free(&items);
 }
 
 static void read_mapping(struct reader *y, int depth);
@@ -178,10 +194,10 @@ static void read_value(struct reader *y, const yaml_mark_t *key_mark, int depth)
 	switch (ev.type) {
 	case YAML_SCALAR_EVENT:
 		r = find_row(y, key_mark);
-		if (r && strlen((char *)ev.data.scalar.value) != ev.data.scalar.length)
+		if (r && has_nul(&ev))
 			report(y, &ev.start_mark, "has a NUL byte in it");
 		else if (r && !is_null(&ev))
-			set_value(y, r, &ev.start_mark, (char *)ev.data.scalar.value);
+			set_value(y, r, ev.start_mark.line, &ev.start_mark, (char *)ev.data.scalar.value, false);
 		break;
 	case YAML_SEQUENCE_START_EVENT:
 		read_sequence(y, find_row(y, key_mark), &ev.start_mark);
@@ -260,18 +276,24 @@ static void read_documents(struct reader *y)
 void opt_yaml__apply(struct opt_ctx *c, const char *path)
 {
 	struct reader y = { .c = c, .file = path };
-	struct stat st;
+	struct stat st = { 0 };
 	FILE *f;
+	int fd;
 
-	f = fopen(path, "re");
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a FIFO is not waited for */
+	f = fd < 0 ? NULL : fdopen(fd, "r");
 	if (!f) {
 		opt__mistake(c, path, "cannot open configuration file: %s", strerror(errno));
+		if (fd >= 0)
+			close(fd);
 		return;
 	}
 	/* Not a device that never ends, nor what was named by mistake. */
-	if (fstat(fileno(f), &st) || S_ISDIR(st.st_mode) || (S_ISREG(st.st_mode) && st.st_size > FILE_MAX)) {
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
 		opt__mistake(c, path, "not a configuration file: %s",
-			     S_ISDIR(st.st_mode) ? "is a directory" : "larger than 1 MiB");
+			     S_ISDIR(st.st_mode)  ? "is a directory" :
+			     !S_ISREG(st.st_mode) ? "is not a regular file" :
+						    "larger than 1 MiB");
 	} else if (!yaml_parser_initialize(&y.parser)) {
 		opt__mistake(c, path, "out of memory");
 	} else {

@@ -299,19 +299,20 @@ static void print_balance(FILE *out, const struct stats *st)
 		NUM(load(&st->rows[s].in)), NUM(load(&st->rows[s].out)), st->rows[s].held, NUM(stats__dropped(st, s)));
 }
 
-void report__end(FILE *out, const struct stats *st, uint64_t elapsed_ns)
+void report__end(FILE *out, const struct stats *st, const char *done, uint64_t elapsed_ns)
 {
 	struct report r = { .st = *st, .uptime_ns = elapsed_ns };
 	uint64_t requests = load(&st->requests), spans = load(&st->rows[ST_EXPORT].out), traces = load(&st->traces);
 
 	read_usage(&r);
 	fprintf(out, "%s request%s seen, %s span%s %s", NUM(requests), plural(requests), NUM(spans), plural(spans),
-		load(&st->acked_batches) ? "sent" : "shown");
-	if (traces)
+		done);
+	if (traces && spans)
 		fprintf(out, " in %s trace%s", NUM(traces), plural(traces));
 	fprintf(out, ", %s dropped.\n", NUM(sum_drops(st, false)));
 	print_parents(out, st);
-	print_cost(out, &r);
+	if (elapsed_ns)
+		print_cost(out, &r);
 	print_gaps(out, st);
 	print_undescribed(out, st);
 	print_recording(out, st);

@@ -27,7 +27,10 @@ int report__json(struct dynbuf *out, const struct stats *st);
 /* Reads it back; stages, reasons and counters that it does not know are passed over. 0, -EBADMSG or -ENOMEM. */
 int report__parse(struct report *r, const char *json, size_t len);
 void report__text(FILE *out, const struct report *r);
-/* Totals, parents, cost; and what was dropped, only if something was, with what to change. */
-void report__end(FILE *out, const struct stats *st, uint64_t elapsed_ns);
+/*
+ * Totals, parents, cost; and what was dropped, only if something was, with what to change. `done` is what was done with
+ * the spans that left ("sent"). elapsed_ns 0: not the time in which it all happened, so what it cost is left out.
+ */
+void report__end(FILE *out, const struct stats *st, const char *done, uint64_t elapsed_ns);
 
 #endif
