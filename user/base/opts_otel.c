@@ -206,6 +206,8 @@ void opt_otel__resolve(struct opt_ctx *c, char **env)
 	struct opts *o = c->o;
 	bool otlp;
 
+	if (o->command != CMD_STATS && o->command != CMD_CHECK_CONFIG && strcmp(o->format, "text") == 0)
+		opt__mistake(c, "format", "text is how stats answers; spans are shown as tree or json");
 	/* "--format json" asks for JSON here and now, unless an exporter is named as firmly. */
 	if (o->command != CMD_STATS && strcmp(o->format, "json") == 0 &&
 	    (!o->exporter || strcmp(o->exporter, "console") == 0 ||

@@ -94,7 +94,7 @@ const struct opt_row opt_rows[] = {
 	  .choices = "otlp|console|json|none", .otel = { "OTEL_TRACES_EXPORTER" },
 	  .help = "where spans go; unset: otlp if an endpoint is set, else console" },
 	{ .name = "format", .type = OPT_ENUM, .offset = AT(format), .group = EXPORT, .arg = "NAME", .dflt = "tree",
-	  .choices = "tree|json", .top = 5, .help = "show trees, or write OTLP JSON lines; stats: text or JSON" },
+	  .choices = "tree|json|text", .top = 5, .help = "show trees, or write OTLP JSON lines; stats: text or JSON" },
 	{ .name = "output", .letter = 'o', .type = OPT_FILE, .offset = AT(output), .group = EXPORT, .arg = "FILE",
 	  .dflt = "-", .help = "file for JSON lines; -: standard output" },
 	{ .name = "protocol", .type = OPT_ENUM, .offset = AT(protocol), .group = EXPORT, .arg = "NAME",
