@@ -417,6 +417,24 @@ def test_disabled():
     assert r.returncode == 127 and "/nonexistent/command" in r.stderr
 
 
+@pytest.mark.parametrize("what", ["fifo", "directory", "device"])
+def test_config_that_is_no_file(tmp_path, what):
+    path = {"fifo": tmp_path / "fifo", "directory": tmp_path, "device": pathlib.Path("/dev/zero")}[what]
+    if what == "fifo":
+        os.mkfifo(path)
+    for args in (["check-config", str(path)], ["--config", str(path)]):
+        r = run(*args, timeout=5)
+        assert r.returncode == 2 and f"{path}: not a configuration file" in one_line(r)
+
+
+def test_stats_as_text_and_json(start):
+    t = start()
+    texts = [run("stats", "--control", str(t.control), *how) for how in ([], ["--format", "text"], ["--format", "json"])]
+    assert [r.returncode for r in texts] == [0, 0, 0], texts
+    assert texts[0].stdout.splitlines()[2] == texts[1].stdout.splitlines()[2]  # the table's head
+    assert "STAGE" in texts[1].stdout and texts[2].stdout.startswith("{")
+
+
 def test_stats_of_nobody(tmp_path):
     r = run("stats", "--control", str(tmp_path / "none"))
     assert r.returncode == 1 and str(tmp_path / "none") in one_line(r)

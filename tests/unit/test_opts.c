@@ -295,6 +295,7 @@ static void test_yaml_mistakes(void **state)
 	assert_yaml_mistake("capture: [1, 2]\n", "wirespan: F:1:10: capture: takes one value, not a list\n");
 	assert_yaml_mistake("pid: [1, [2], {a: b}]\n", "wirespan: F:1:10: pid: an item of the list must be a plain value\n"
 						       "wirespan: F:1:15: pid: an item of the list must be a plain value\n");
+	assert_yaml_mistake("format: text\n", "wirespan: format: text is how stats answers; spans are shown as tree or json\n");
 	assert_yaml_mistake("port:\n  - 80\n  - abc\n  - ''\n  - 99999\n",
 			    "wirespan: F:3:5: port: 'abc' is not a port (1..65535) or a range such as 8000-8010\n"
 			    "wirespan: F:4:5: port: an item of the list is empty\n"
