@@ -409,8 +409,9 @@ static void banner(const struct live *l)
 	struct utsname u;
 
 	uname(&u);
-	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads, event loops\n", WS_VERSION,
-		u.release, u.machine, plan__name(loader__plan(l->loader)));
+	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s\n", WS_VERSION, u.release,
+		u.machine, plan__name(loader__plan(l->loader)),
+		l->features.err[FEAT_SYSCALL_TP] ? "" : ", event loops"); /* whose turns are system calls */
 	log_debug("fentry: %s, kprobe: %s%s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE),
 		  l->features.legacy ? ", programs for kernels below 5.17" : "");
 	if (sinks__is_terminal_default(l->o))

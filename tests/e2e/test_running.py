@@ -342,6 +342,25 @@ def test_without_a_capability():
     assert "CAP_" in one_line(r)
 
 
+def test_in_another_pid_namespace():
+    r = run("--control", "off", prefix=["unshare", "-p", "-f", "--mount-proc"])
+    assert r.returncode == 3
+    assert one_line(r).endswith("told apart. A pod needs hostPID: true, a container --pid=host.")
+
+
+def test_event_loops_only_where_they_can_be_followed(services, start, nginx):
+    """Without CAP_SYS_ADMIN tracefs may be out of reach: the banner does not promise what it needs; said once."""
+    t = start(prefix=["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"])
+    curl(nginx, "/")
+    port = net.free_port()
+    services.nginx(f"server {{ listen 127.0.0.1:{port}; location / {{ return 200 ok; }} }}", port=port)
+    curl(port, "/")
+    time.sleep(1)
+    t.stop(settle=False)
+    refused = t.stderr().count("event loops cannot be followed")
+    assert refused == (0 if ", event loops" in t.stderr() else 1), t.stderr()
+
+
 def test_features_names_every_plan():
     r = run("features")
     assert r.returncode == 0, r.stderr

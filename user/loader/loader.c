@@ -23,7 +23,7 @@ struct loader {
 	void *ctx;
 	int polled;
 	int n_cpus;
-	bool loop_on;
+	bool loop_on, loop_refused; /* refused once, refused for good */
 	struct bpf_link *loop_links[8];
 };
 
@@ -59,8 +59,8 @@ static int refuse(const struct features *f, enum plan p, enum feature why)
 		log_error("cannot load programs: %s: needs CAP_BPF and CAP_PERFMON. Run it with sudo, or see `wirespan features`.",
 			  strerror(f->err[why]));
 	else if (why == FEAT_HOST_PIDS)
-		log_error("not in the host's pid namespace: processes could not be told apart. In a container use %s.",
-			  feature__remedy(why));
+		log_error("not in the host's pid namespace: processes could not be told apart. "
+			  "A pod needs hostPID: true, a container --pid=host.");
 	else
 		log_error("attach plan %s: %s: %s: needs %s. See `wirespan features`.", plan__name(p), feature__name(why),
 			  strerror(f->err[why]), feature__remedy(why));
@@ -276,6 +276,8 @@ int loader__loop_hooks(struct loader *l, bool on)
 
 	if (!l->p.obj || on == l->loop_on)
 		return 0;
+	if (l->loop_refused)
+		return -ENOENT;
 	l->loop_on = on;
 	if (!on) {
 		*l->p.loop_armed = 0; /* first: from here on no callback is believed */
@@ -297,6 +299,7 @@ int loader__loop_hooks(struct loader *l, bool on)
 		return 0;
 	}
 	l->loop_on = false;
+	l->loop_refused = true;
 	log_warn("event loops cannot be followed: system call tracepoints: %s. See `wirespan features`.", strerror(errno));
 	return -ENOENT;
 }
