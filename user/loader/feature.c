@@ -269,28 +269,32 @@ static int probe_kprobe(struct features *f)
 	return try_perf(&attr, BPF_PROG_TYPE_KPROBE);
 }
 
+#define TRACING "CAP_BPF and CAP_PERFMON"
+
 static const struct {
 	const char *name, *desc, *remedy;
 	int (*probe)(struct features *f);
+	const char *caps; /* that the probe needs: without them it says nothing about the rest */
 } table[__FEAT_CNT] = {
 	[FEAT_PRIVILEGE] = { "privilege", "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN", "run it with sudo", probe_privilege },
 	[FEAT_HOST_PIDS] = { "host-pids", "the host's pid namespace", "in a container: hostPID: true, --pid=host",
 			     probe_host_pids },
 	[FEAT_BTF] = { "btf", "kernel type information", "a kernel built with CONFIG_DEBUG_INFO_BTF", probe_btf },
-	[FEAT_RINGBUF] = { "ringbuf", "BPF ring buffer", "kernel 5.8 or newer", probe_ringbuf },
-	[FEAT_TASK_STORAGE] = { "task-storage", "per-thread BPF storage", "kernel 5.11 or newer", probe_task_storage },
+	[FEAT_RINGBUF] = { "ringbuf", "BPF ring buffer", "kernel 5.8 or newer", probe_ringbuf, "CAP_BPF" },
+	[FEAT_TASK_STORAGE] = { "task-storage", "per-thread BPF storage", "kernel 5.11 or newer", probe_task_storage,
+				"CAP_BPF" },
 	[FEAT_TP_BTF] = { "tp-btf", "BTF tracepoints", "kernel 5.5 or newer, lockdown below confidentiality",
-			  probe_tp_btf },
-	[FEAT_ITER] = { "iter", "iterator over open files", "kernel 5.8 or newer", probe_iter },
+			  probe_tp_btf, TRACING },
+	[FEAT_ITER] = { "iter", "iterator over open files", "kernel 5.8 or newer", probe_iter, TRACING },
 	[FEAT_SOCK_LENGTH] = { "sock-length", "tracepoints sock_send_length, sock_recv_length", "kernel 6.3 or newer",
-			       probe_sock_length },
-	[FEAT_TASK_REGS] = { "task-regs", "saved registers of a task", "kernel 5.15 or newer", probe_task_regs },
-	[FEAT_LOOP] = { "loop", "loops as a call of the kernel", "kernel 5.17 or newer", probe_loop },
+			       probe_sock_length, TRACING },
+	[FEAT_TASK_REGS] = { "task-regs", "saved registers of a task", "kernel 5.15 or newer", probe_task_regs, TRACING },
+	[FEAT_LOOP] = { "loop", "loops as a call of the kernel", "kernel 5.17 or newer", probe_loop, TRACING },
 	[FEAT_TRACEFS] = { "tracefs", "tracefs, found or privately mounted", "CAP_SYS_ADMIN, or mount it",
 			   probe_tracefs },
-	[FEAT_SYSCALL_TP] = { "syscall-tp", "system call tracepoints", "CONFIG_FTRACE_SYSCALLS", probe_syscall_tp },
-	[FEAT_FENTRY] = { "fentry", "fentry programs", "lockdown off, ftrace direct calls", probe_fentry },
-	[FEAT_KPROBE] = { "kprobe", "kprobes", "CONFIG_KPROBES, lockdown off", probe_kprobe },
+	[FEAT_SYSCALL_TP] = { "syscall-tp", "system call tracepoints", "CONFIG_FTRACE_SYSCALLS", probe_syscall_tp, TRACING },
+	[FEAT_FENTRY] = { "fentry", "fentry programs", "lockdown off, ftrace direct calls", probe_fentry, TRACING },
+	[FEAT_KPROBE] = { "kprobe", "kprobes", "CONFIG_KPROBES, lockdown off", probe_kprobe, TRACING },
 	[FEAT_STREAM_OPS] = { "stream-ops", "inet_sendmsg and the like, as we know them",
 			      "another attach plan (a report of this kernel's version is welcome)", probe_stream_ops },
 };
@@ -365,6 +369,20 @@ void features__probe(struct features *f)
 			f->plan = p;
 }
 
+/* What would help first: a capability, tracefs, and only then what the row itself is about. */
+static void print_refusal(const struct features *f, enum feature i, FILE *out)
+{
+	bool refused = f->err[i] == EPERM || f->err[i] == EACCES;
+
+	fprintf(out, "%-14s %-52s no: %s; needs: ", table[i].name, table[i].desc, strerror(f->err[i]));
+	if (f->err[FEAT_PRIVILEGE] && refused && table[i].caps)
+		fprintf(out, "%s; then %s\n", table[i].caps, table[i].remedy);
+	else if (i == FEAT_SYSCALL_TP && f->err[FEAT_TRACEFS])
+		fprintf(out, "%s; then %s\n", table[FEAT_TRACEFS].name, table[i].remedy);
+	else
+		fprintf(out, "%s\n", table[i].remedy);
+}
+
 void features__print(const struct features *f, FILE *out)
 {
 	enum feature why;
@@ -375,8 +393,7 @@ void features__print(const struct features *f, FILE *out)
 			fprintf(out, "%-14s %-52s yes%s\n", table[i].name, table[i].desc,
 				i == FEAT_TRACEFS && f->mounted_tracefs ? " (mounted privately)" : "");
 		else
-			fprintf(out, "%-14s %-52s no: %s; needs: %s\n", table[i].name, table[i].desc, strerror(f->err[i]),
-				table[i].remedy);
+			print_refusal(f, i, out);
 	}
 	fprintf(out, "\n%-14s %s\n", "PLAN", "RESULT");
 	for (enum plan p = PLAN_NONE + 1; p < __PLAN_CNT; p++) {
@@ -385,5 +402,7 @@ void features__print(const struct features *f, FILE *out)
 		else
 			fprintf(out, "%-14s refused: %s: %s\n", plan__name(p), table[why].name, strerror(f->err[why]));
 	}
+	if (f->err[FEAT_PRIVILEGE]) /* nothing has shown which would do */
+		return;
 	fprintf(out, "\nprograms: %s\n", f->legacy ? "those built for kernels below 5.17" : "current");
 }
