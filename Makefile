@@ -139,6 +139,7 @@ uninstall:
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/wirespan.service
 
 dist:
+	$(Q)test -e .git || { echo "make dist: not a git checkout: this is what it would pack" >&2; exit 1; }
 	$(Q)test -z "$$(git status --porcelain)" || { echo "make dist: uncommitted changes: commit them first" >&2; exit 1; }
 	$(Q)mkdir -p $(O)
 	git archive --format=tar.gz --prefix=wirespan-$(VERSION)/ -o $(O)/wirespan-$(VERSION).tar.gz HEAD

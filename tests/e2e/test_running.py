@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -368,7 +369,13 @@ def test_features_names_every_plan():
         assert plan in r.stdout
     # no root: still an answer, not a crash
     r = run("features", prefix=["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
-    assert r.returncode in (0, 1, 3) and (r.stdout or r.stderr)
+    assert r.returncode == 3, r.stderr
+    rows = {x.split()[0]: x for x in r.stdout.splitlines() if "; needs: " in x}
+    for row, cap in (("privilege", "sudo"), ("ringbuf", "CAP_BPF;"), ("tp-btf", "CAP_PERFMON;"), ("iter", "CAP_PERFMON;")):
+        assert cap in rows[row].partition("; needs: ")[2], r.stdout
+    for row in rows.values():
+        if "not permitted" in row and not row.startswith("privilege"):
+            assert "needs: CAP_" in row, row
 
 
 @pytest.mark.parametrize("args,says", [
@@ -434,6 +441,17 @@ def test_disabled():
     assert (r.returncode, r.stdout) == (7, "ran\n"), "the command is not the one that is disabled"
     r = run("--control", "off", "--", "/nonexistent/command", OTEL_SDK_DISABLED="true")
     assert r.returncode == 127 and "/nonexistent/command" in r.stderr
+
+
+def test_dist_outside_of_a_checkout(tmp_path):
+    root = pathlib.Path(__file__).resolve().parents[2]
+    (tmp_path / "tests").mkdir()
+    for name in ("Makefile", "VERSION", *(str(f.relative_to(root)) for f in root.glob("tests/*.mk"))):
+        shutil.copy(root / name, tmp_path / name)
+    r = subprocess.run(["make", "-s", "-C", tmp_path, "dist", "O=out"], capture_output=True, text=True, timeout=60)
+    assert r.returncode and not (tmp_path / "out").exists()
+    said = [x for x in r.stderr.splitlines() if not x.startswith(("make: ***", "make[", "find: "))]
+    assert len(said) == 1 and "not a git checkout" in said[0], r.stderr
 
 
 @pytest.mark.parametrize("what", ["fifo", "directory", "device"])
