@@ -48,7 +48,7 @@ stage1() {
 	control=/dev/vport0p1
 	. /run/settings
 	say init
-	mount -t tmpfs -o mode=755 none /upper && mkdir /upper/upper /upper/work || give_up "tmpfs"
+	{ mount -t tmpfs -o mode=755 none /upper && mkdir /upper/upper /upper/work; } || give_up "tmpfs"
 	mount -t 9p -o "ro,trans=virtio,version=9p2000.L,msize=$msize,cache=$cache" host /lower || give_up "9p"
 	mount -t overlay -o lowerdir=/lower,upperdir=/upper/upper,workdir=/upper/work none /new || give_up "overlay"
 	# What the caller works with may lie in a directory that is fresh in the guest.
@@ -58,7 +58,7 @@ stage1() {
 		[ $d = /dev/shm ] || mount -t tmpfs -o "mode=$([ $d = /tmp ] && echo 1777 || echo 755)" none /new$d
 	done
 	for d in $keep; do
-		mkdir -p "/new$d" && mount -o bind "/held$d" "/new$d" || give_up "$d of the host"
+		{ mkdir -p "/new$d" && mount -o bind "/held$d" "/new$d"; } || give_up "$d of the host"
 	done
 	umount /held
 	mkdir -p /new/run/vm /new/lib/modules

@@ -35,8 +35,10 @@ trap 'exit 1' INT TERM HUP
 cp "$here/builder.yaml" "$work/"
 cd "$work"
 echo "collector: building $version, about seven minutes" >&2
-GOBIN=$work/bin go install "go.opentelemetry.io/collector/cmd/builder@$builder" >"$cache/otelcol.log" 2>&1 &&
-	"$work/bin/builder" --config builder.yaml --skip-strict-versioning >>"$cache/otelcol.log" 2>&1 || {
+{
+	GOBIN=$work/bin go install "go.opentelemetry.io/collector/cmd/builder@$builder" &&
+		"$work/bin/builder" --config builder.yaml --skip-strict-versioning
+} >"$cache/otelcol.log" 2>&1 || {
 	tail -20 "$cache/otelcol.log" >&2
 	echo "collector: build failed, see $cache/otelcol.log" >&2
 	exit 1
