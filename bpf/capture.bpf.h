@@ -18,7 +18,7 @@
 #define WS_CAPTURE_BPF_H
 
 #include "emit.bpf.h"
-#include "state.bpf.h"
+#include "runtime.bpf.h"
 
 /*
  * A call that moved bytes, as a hook shows it after the call. Where the bytes are is told by one of two: the
@@ -252,7 +252,7 @@ static __always_inline void take_position(struct xfer *x, struct seen *o)
  * Ingress starts work, egress is caused by what the thread works on. The kernel never clears a
  * binding at a response: user space knows when a request is over.
  */
-static __always_inline void take_token(struct xfer *x, struct seen *o, __u32 tid)
+static __always_inline void take_token(struct xfer *x, struct seen *o, struct task_struct *task, __u32 tid)
 {
 	struct sock_state *st = o->st;
 	struct thread_state *ts = o->ts;
@@ -263,7 +263,11 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, __u32 tid
 		st->awaiting = x->dir == WS_TX;
 	if (x->dir == WS_RX) {
 		/* Only accepted connections bring work; in a loop a response carries on what it answers. */
-		if (!x->size || (st->role != WS_ROLE_SERVER && !(loop && st->role == WS_ROLE_CLIENT)))
+		bool work = x->size && (st->role == WS_ROLE_SERVER || (loop && st->role == WS_ROLE_CLIENT));
+
+		if (ts->runtime)
+			context_reads(ts, task, work);
+		if (!work)
 			return;
 		if (loop && !loop_armed) {
 			ts->tok.sock = 0;
@@ -275,8 +279,12 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, __u32 tid
 		ts->tok.kind = loop ? WS_TOK_CALLBACK : WS_TOK_THREAD;
 		ts->tok.flags = x->flags & WS_DATA_NONBLOCK ? WS_TOKEN_NONBLOCK : 0;
 		ts->tok.tid = tid;
+		ts->tok.woken = 0;
+		ts->tok.handed_ts = 0;
 		return;
 	}
+	if (ts->runtime)
+		context_writes(ts, task, &x->tok);
 	if (ts->tok.kind == WS_TOK_PROVISIONAL)
 		ts->used = 1;
 	if (st->dialled) {
@@ -380,7 +388,7 @@ static __always_inline void capture(const struct moved *m)
 	if (!o.st->announced)
 		sock_announce(sk, o.st, 0);
 	trusted = find_buffer(x, &o, m) && !(m->flags & MSG_TRUNC);
-	take_token(x, &o, (__u32)pid_tgid);
+	take_token(x, &o, task, (__u32)pid_tgid);
 	if (take_ctl(x, &o))
 		return;
 	count(WS_K_IN, 1);

@@ -134,6 +134,11 @@ static __always_inline void sys_args_read(struct pt_regs *regs, struct sys_args 
 	a->a4 = KREAD(regs, r8);
 }
 
+static __always_inline __u64 task_thread_pointer(struct task_struct *task)
+{
+	return KREAD(task, thread.fsbase);
+}
+
 #elif defined(__TARGET_ARCH_arm64)
 
 /* include/uapi/asm-generic/unistd.h */
@@ -180,6 +185,11 @@ static __always_inline void sys_args_read(struct pt_regs *regs, struct sys_args 
 	a->a1 = KREAD(regs, regs[1]);
 	a->a2 = KREAD(regs, regs[2]);
 	a->a4 = KREAD(regs, regs[4]);
+}
+
+static __always_inline __u64 task_thread_pointer(struct task_struct *task)
+{
+	return KREAD(task, thread.uw.tp_value);
 }
 
 #else

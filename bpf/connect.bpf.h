@@ -6,7 +6,7 @@
 #ifndef WS_CONNECT_BPF_H
 #define WS_CONNECT_BPF_H
 
-#include "state.bpf.h"
+#include "runtime.bpf.h"
 
 static __always_inline bool connect_unsent(long ret)
 {
@@ -28,6 +28,8 @@ static __always_inline void connect_failed(struct task_struct *task, struct sock
 	sock_init(sk, &st, bpf_get_current_pid_tgid());
 	st.role = WS_ROLE_CLIENT;
 	st.dial = ts->tok;
+	if (ts->runtime)
+		context_writes(ts, task, &st.dial);
 	sock_announce_to(sk, &st, WS_SOCK_CONNECTING, addr, user);
 	sock_emit_state(&st, WS_SS_FAILED, -ret, 0);
 }

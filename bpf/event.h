@@ -22,7 +22,7 @@
 #endif
 #include "limits.h"
 
-#define WS_ABI_VERSION 1
+#define WS_ABI_VERSION 2
 
 enum ws_ev_type {
 	WS_EV_DATA = 1,	 /* bytes entered or left a stream socket: struct ws_ev_data + captured bytes */
@@ -60,8 +60,12 @@ struct ws_token {
 	__u8 flags; /* WS_TOKEN_* */
 	__u16 pad;
 	__u32 tid;  /* the thread that read those bytes */
-	__u32 pad2;
+	__u32 woken; /* when another request's work woke this context last: CLOCK_MONOTONIC in 2^20 ns; 0: never */
+	/* WS_TOK_CONTEXT, WS_TOK_HANDED: when it first left the context, or the thread, that read those bytes; 0: it has not */
+	__u64 handed_ts;
 };
+
+#define WS_TOKEN_WOKEN_SHIFT 20
 
 enum ws_token_kind {
 	WS_TOK_NONE,
@@ -69,11 +73,13 @@ enum ws_token_kind {
 	WS_TOK_PROVISIONAL, /* taken over from the thread that cloned this one */
 	WS_TOK_CALLBACK,    /* run-to-completion loop: the ingress of this callback */
 	WS_TOK_DIAL,	    /* run-to-completion loop: the callback that opened this connection */
-	WS_TOK_CONTEXT,	    /* the runtime's own logical context (user/runtime) */
+	WS_TOK_CONTEXT,	    /* the runtime's own logical context, of a read that does not block (user/runtime) */
+	WS_TOK_HANDED,	    /* handed on by a thread that had read them blocking */
 	__WS_TOK_CNT,
 };
 
 #define WS_TOKEN_NONBLOCK 0x01 /* the read was on a non-blocking descriptor: a reactor is possible */
+#define WS_TOKEN_ITEM 0x02     /* it came with a work item, through an executor's queue */
 
 enum ws_dir { WS_RX, WS_TX };
 
@@ -249,6 +255,20 @@ struct ws_proc_ctl {
 #define WS_PROC_EXCLUDED 0x02 /* never trace (beats TRACED) */
 #define WS_PROC_LOOP 0x04     /* run-to-completion event loop on the tested list */
 
+/* How to find the logical context of a thread; written by the control thread, inherited at fork; key: tgid. */
+struct ws_runtime {
+	__u32 tgid;	   /* repeats the key */
+	__u32 kind;	   /* enum ws_runtime_kind */
+	__u32 tls;	   /* from the thread pointer to the slot that holds PyThreadState * */
+	__u32 thread_id;   /* PyThreadState.thread_id: must equal the thread pointer, or nothing is believed */
+	__u32 context;	   /* PyThreadState.context */
+	__u32 entered;	   /* PyContext.ctx_entered */
+	__u32 fut_context; /* FutureObj.fut_context0; 0: not known in this version */
+	__u32 flags;
+};
+
+enum ws_runtime_kind { WS_RT_NONE, WS_RT_CPYTHON };
+
 /* Kernel-side books, one array per CPU: enum ws_kstat indexes it. Unit: events. */
 enum ws_kstat {
 	WS_K_IN,	     /* events that capture set out to emit */
@@ -277,11 +297,12 @@ static inline __u32 ws_ctl_slot(__u64 sock)
 #define WS_ASSERT _Static_assert
 #endif
 WS_ASSERT(sizeof(struct ws_ev) == 16, "ABI");
-WS_ASSERT(sizeof(struct ws_token) == 32, "ABI");
-WS_ASSERT(sizeof(struct ws_ev_data) == 96, "ABI");
-WS_ASSERT(sizeof(struct ws_ev_sock) == 264, "ABI");
+WS_ASSERT(sizeof(struct ws_token) == 40, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_data) == 104, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_sock) == 272, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_state) == 48, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_proc) == 64, "ABI");
 WS_ASSERT(sizeof(struct ws_ctl) == 32, "ABI");
+WS_ASSERT(sizeof(struct ws_runtime) == 32, "ABI");
 
 #endif

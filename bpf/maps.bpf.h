@@ -78,6 +78,11 @@ struct thread_state {
 	__u64 mm_vec; /* sendmmsg, recvmmsg under way: vector and next index */
 	__u32 mm_idx;
 	__u32 used; /* a provisional token was handed out */
+	__u32 runtime; /* its process is in `runtimes`; as of `epoch` */
+	__u32 pad;
+	__u64 window;  /* context of the last read, until something else is read */
+	__u64 tok_ctx; /* context in which `tok` was read, 0: the thread itself */
+	__u64 io_ctx;  /* context in which something else was read last: whom that wakes has waited for it */
 	struct kcall call;
 	struct xfer xfer; /* the transfer under way: together with it the stack would be too deep */
 #ifdef WS_LEGACY
@@ -145,6 +150,35 @@ struct procs_map {
 	__type(value, struct ws_proc_ctl);
 };
 
+struct runtimes_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, HASH_FLAGS);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct ws_runtime);
+};
+
+/* An object of a process: a context, or a work item. */
+struct object_key {
+	__u64 addr;
+	__u32 tgid;
+	__u32 pad;
+};
+
+struct bindings_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 32768);
+	__type(key, struct object_key);
+	__type(value, struct ws_token);
+};
+
+struct items_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct object_key);
+	__type(value, struct ws_token);
+};
+
 struct listeners_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, HASH_FLAGS);
@@ -177,6 +211,9 @@ extern struct sk_states_map sk_states SEC(".maps");	     /* kernel only; freed w
 extern struct sock_states_map sock_states SEC(".maps");	     /* kernel only; deleted at TCP_CLOSE */
 extern struct thread_states_map thread_states SEC(".maps");  /* kernel only; freed with the thread (legacy: deleted at its exit) */
 extern struct procs_map procs SEC(".maps");		     /* control thread; kernel at fork, exec, exit */
+extern struct runtimes_map runtimes SEC(".maps");	     /* control thread; kernel at fork, exec, exit */
+extern struct bindings_map bindings SEC(".maps");	     /* kernel only: what a context works on; oldest go */
+extern struct items_map items SEC(".maps");		     /* kernel only: what a queued work item belongs to; oldest go */
 extern struct listeners_map listeners SEC(".maps");	     /* kernel: count of listeners per (netns, port) */
 extern struct ctl_map ctl SEC(".maps");			     /* pipeline thread writes through mmap */
 extern struct kstats_map kstats SEC(".maps");		     /* kernel counts, user space sums */

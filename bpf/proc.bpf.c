@@ -49,6 +49,18 @@ static __always_inline void inherit(struct task_struct *child)
 	cs->used = 0;
 }
 
+/* The child's memory is the parent's. */
+static __always_inline void inherit_runtime(__u32 parent, __u32 child)
+{
+	struct ws_runtime *rt = runtime_of(parent), copy;
+
+	if (!rt)
+		return;
+	copy = *rt;
+	copy.tgid = child;
+	bpf_map_update_elem(&runtimes, &child, &copy, BPF_ANY);
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -63,6 +75,7 @@ int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
 	ctl.flags = proc_flags(parent->tgid);
 	if (ctl.flags)
 		bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
+	inherit_runtime(parent->tgid, child->tgid);
 	e = proc_reserve(child, WS_PROC_FORK, 0);
 	if (e) {
 		e->ppid = parent->tgid;
@@ -83,6 +96,7 @@ int BPF_PROG(proc_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	/* Another program: traced until user space has decided, so that its first bytes are not missed. */
 	ctl.flags = cfg.trace_all ? 0 : WS_PROC_TRACED;
 	bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
+	bpf_map_delete_elem(&runtimes, &ctl.tgid);
 	ts = thread_state_of(task, task->pid, false);
 	if (ts) {
 		ts->epoch = 0;
@@ -125,6 +139,7 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 		e = proc_reserve(task, WS_PROC_THREAD_EXIT, 0);
 	} else {
 		bpf_map_delete_elem(&procs, &tgid);
+		bpf_map_delete_elem(&runtimes, &tgid);
 		e = proc_reserve(task, WS_PROC_EXIT, 0);
 	}
 	if (e)

@@ -5,7 +5,7 @@
  * dialled is kept in the socket's state.
  */
 #define WS_BTF_SHELL
-#include "state.bpf.h"
+#include "runtime.bpf.h"
 
 static __always_inline void listeners_add(struct sock *sk, __s64 n)
 {
@@ -50,6 +50,8 @@ static __always_inline void on_dial(struct sock *sk)
 	st->dialled = 1;
 	st->announced = 0;
 	st->dial = ts->tok;
+	if (ts->runtime)
+		context_writes(ts, task, &st->dial);
 }
 
 /*

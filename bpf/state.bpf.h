@@ -53,6 +53,13 @@ static __always_inline bool flags_traced(__u32 flags)
 	return cfg.trace_all || (flags & WS_PROC_TRACED);
 }
 
+static __always_inline struct ws_runtime *runtime_of(__u32 tgid)
+{
+	struct ws_runtime *rt = bpf_map_lookup_elem(&runtimes, &tgid);
+
+	return rt && rt->tgid == tgid ? rt : NULL;
+}
+
 /* State of a thread, by its task or (legacy) by its id; NULL: none yet, or (create, counted) no memory. */
 static __always_inline struct thread_state *thread_state_of(struct task_struct *task, __u32 tid, bool create)
 {
@@ -87,12 +94,13 @@ static __always_inline struct thread_state *thread_state_now(void)
 static __always_inline struct thread_state *thread_state(struct task_struct *task)
 {
 	struct thread_state *ts = thread_state_of(task, (__u32)bpf_get_current_pid_tgid(), true);
-	__u32 epoch = proc_epoch;
+	__u32 epoch = proc_epoch, tgid = bpf_get_current_pid_tgid() >> 32;
 
 	if (!ts)
 		return NULL;
 	if (ts->epoch != epoch) {
-		ts->proc_flags = proc_flags(bpf_get_current_pid_tgid() >> 32);
+		ts->proc_flags = proc_flags(tgid);
+		ts->runtime = runtime_of(tgid) != NULL;
 		ts->epoch = epoch;
 	}
 	return ts;

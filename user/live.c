@@ -26,6 +26,7 @@
 #include "user/loader/discover.h"
 #include "user/loader/loader.h"
 #include "user/loader/report.h"
+#include "user/match/match.h"
 #include "user/pipeline.h"
 #include "user/sinks.h"
 #include "user/source/recording.h"
@@ -38,13 +39,14 @@
 /* Event loops are hooked that long before any of them has called out. */
 #define LOOP_TRIAL_NS 5000000000ull
 #define MAILBOX_MAX (8u << 20)
+#define SERVES_SLOTS 4096u
 /* Records of the kernel between two looks at the mail: under load the ring is never empty, and answers must come in. */
 #define LOOK_EVERY 256u
 /* While what is left is sent: how often it is asked whether somebody has lost patience. */
 #define FLUSH_LOOK_NS 50000000ull
 
 /* pipeline thread -> control thread */
-enum note_type { NOTE_WANT, NOTE_PROC, NOTE_LISTEN, NOTE_TELEMETRY, NOTE_DIALLED };
+enum note_type { NOTE_WANT, NOTE_PROC, NOTE_LISTEN, NOTE_TELEMETRY, NOTE_DIALLED, NOTE_SERVES };
 
 struct note {
 	uint32_t type;
@@ -78,6 +80,8 @@ struct live {
 	uint32_t loops; /* processes on the list of event loops */
 	uint64_t loops_since;
 	bool loops_call; /* one of them has opened a connection */
+	bool contexts; /* runtimes are looked into: their evidence is not switched off */
+	uint32_t serves[SERVES_SLOTS]; /* pipeline thread: processes told of as serving, by id */
 	uint64_t started;
 };
 
@@ -109,8 +113,10 @@ static void on_proc(void *ctx, const struct ws_ev_proc *ev)
 {
 	struct note n = { .type = NOTE_PROC, .tgid = ev->tgid };
 
-	if (ev->what != WS_PROC_THREAD_EXIT)
-		put_note(ctx, &n, ev, ev->ev.len);
+	if (ev->what == WS_PROC_THREAD_EXIT)
+		return;
+	((struct live *)ctx)->serves[ev->tgid % SERVES_SLOTS] = 0; /* another process, or another program */
+	put_note(ctx, &n, ev, ev->ev.len);
 }
 
 static void on_listening(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on)
@@ -134,6 +140,19 @@ static void on_dialled(void *ctx, uint32_t tgid)
 
 	if (__atomic_load_n(&l->loops, __ATOMIC_RELAXED))
 		put_note(l, &n, NULL, 0);
+}
+
+/* Told once per process, at its first connection; two that share a slot are told of more often. */
+static void on_serves(void *ctx, uint32_t tgid)
+{
+	struct live *l = ctx;
+	struct note n = { .type = NOTE_SERVES, .tgid = tgid };
+	uint32_t *slot = &l->serves[tgid % SERVES_SLOTS];
+
+	if (!l->contexts || *slot == tgid)
+		return;
+	*slot = tgid;
+	put_note(l, &n, NULL, 0);
 }
 
 static void on_control(void *ctx, uint64_t sock, const struct ws_ctl *c)
@@ -264,6 +283,31 @@ static void describe(struct live *l, const struct note *n, const char *tail)
 	dynbuf__free(&out);
 }
 
+/* A process that serves, and whose runtime tells its pieces of work apart: that is read from now on. */
+static void follow(struct live *l, uint32_t tgid)
+{
+	static struct log_limit lim;
+	struct runtime r;
+	int err;
+
+	if (!l->contexts || loader__follows(l->loader, tgid) || !discover__selected(l->discover, tgid))
+		return;
+	err = runtime__inspect((pid_t)tgid, &r);
+	if (err)
+		return; /* gone, or nothing that we may read */
+	if (r.desc.kind != WS_RT_NONE) {
+		err = loader__follow(l->loader, tgid, &r);
+		if (err)
+			log__limited(&lim, LOG_LVL_WARN, "pid %u: %s: probes: %s: its calls may go without a parent", tgid, r.version,
+				     strerror(-err));
+		else
+			log_debug("pid %u: %s: contexts are followed", tgid, r.version);
+	} else if (r.why[0]) {
+		log__limited(&lim, LOG_LVL_INFO, "pid %u: %s: contexts are not followed: %s", tgid, r.version, r.why);
+	}
+	runtime__free(&r);
+}
+
 /* Whoever listens will serve: described before its first span, so that a burst of spans need not wait for it. */
 static void on_listener(struct live *l, const struct note *n)
 {
@@ -273,6 +317,7 @@ static void on_listener(struct live *l, const struct note *n)
 	answer_selection(l, n->tgid);
 	if (discover__selected(l->discover, n->tgid))
 		describe(l, &want, "");
+	follow(l, n->tgid);
 }
 
 static void on_proc_note(struct live *l, const struct ws_ev_proc *ev)
@@ -280,6 +325,10 @@ static void on_proc_note(struct live *l, const struct ws_ev_proc *ev)
 	discover__proc_event(l->discover, ev);
 	if (ev->what == WS_PROC_FORK || ev->what == WS_PROC_EXEC)
 		answer_selection(l, ev->tgid);
+	if (ev->what != WS_PROC_FORK)
+		loader__unfollow(l->loader, ev->tgid);
+	else if (loader__follows(l->loader, ev->ppid))
+		follow(l, ev->tgid);
 }
 
 /* Tracing what receives our own export would feed on itself. The kernel side goes on: what is left out is counted. */
@@ -320,6 +369,9 @@ static void take_note(void *ctx, const void *rec, size_t len)
 			l->loops_call = true;
 			loader__loop_hooks(l->loader, true);
 		}
+		break;
+	case NOTE_SERVES:
+		follow(l, n->tgid);
 		break;
 	}
 }
@@ -409,8 +461,8 @@ static void banner(const struct live *l)
 	struct utsname u;
 
 	uname(&u);
-	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s\n", WS_VERSION, u.release,
-		u.machine, plan__name(loader__plan(l->loader)),
+	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s%s\n", WS_VERSION, u.release,
+		u.machine, plan__name(loader__plan(l->loader)), l->contexts ? ", contexts" : "",
 		l->features.err[FEAT_SYSCALL_TP] ? "" : ", event loops"); /* whose turns are system calls */
 	log_debug("fentry: %s, kprobe: %s%s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE),
 		  l->features.legacy ? ", programs for kernels below 5.17" : "");
@@ -447,6 +499,7 @@ static int open_parts(struct live *l)
 		.ctx = l,
 	};
 	const char *bad = NULL;
+	uint32_t off = 0;
 
 	l->to_control = mailbox__new(MAILBOX_MAX);
 	l->to_pipeline = mailbox__new(MAILBOX_MAX);
@@ -462,6 +515,8 @@ static int open_parts(struct live *l)
 		return bad ? 2 : 1;
 	}
 	l->selective = discover__selective(l->discover);
+	match__evidence_mask(l->o->evidence_off, &off);
+	l->contexts = (~off & (1u << EVIDENCE_CONTEXT | 1u << EVIDENCE_EXECUTOR)) != 0;
 	return 0;
 }
 
@@ -567,6 +622,7 @@ static int open_pipeline(struct live *l)
 		.listening = on_listening,
 		.proc = on_proc,
 		.dialled = on_dialled,
+		.serves = on_serves,
 		.ctx = l,
 	};
 	struct source_opts so = { .next = pipeline__event };

@@ -73,6 +73,8 @@ static void on_conn_new(void *ctx, struct stream_conn *c, uint64_t ts)
 		enrich__expect(p->enrich, c->info.tgid, p->now);
 	if (c->info.role == WS_ROLE_CLIENT && p->hooks.dialled)
 		p->hooks.dialled(p->hooks.ctx, c->info.tgid);
+	if (c->info.role == WS_ROLE_SERVER && p->hooks.serves)
+		p->hooks.serves(p->hooks.ctx, c->info.tgid);
 }
 
 static void on_conn_opaque(void *ctx, struct stream_conn *c)

@@ -16,6 +16,7 @@ struct pipeline_hooks {
 	void (*listening)(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on);
 	void (*proc)(void *ctx, const struct ws_ev_proc *ev);
 	void (*dialled)(void *ctx, uint32_t tgid); /* a process has opened a connection */
+	void (*serves)(void *ctx, uint32_t tgid);  /* … or reads one that it accepted */
 	void *ctx;
 };
 

@@ -134,11 +134,12 @@ backend b
     assert all(s.kind == CLIENT and s.leg == "n1" for s in e.missing), "only the reactor's own calls may lack a parent"
 
 
-def test_fastapi_httpx_one_at_a_time(services, traced, tag):
+def test_single_where_contexts_are_switched_off(services, traced, tag):
     a, b = net.free_port(), net.free_port()
     uvicorn(services, b)
     uvicorn(services, a, NEXT=base(b))
-    t = traced("--evidence-single")  # these services leave no work behind
+    # these services leave no work behind
+    t = traced("--evidence-single", "--evidence-off", "context,executor")
     for i in range(4):
         with load.Raw(("127.0.0.1", a)) as c:
             assert c.get(f"/r/{tag}-{i}/n0")[0] == 200
@@ -219,17 +220,27 @@ uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="erro
     assert not [(s, by_id[s.parent]) for s in calls if s.parent in by_id and by_id[s.parent].rid != s.rid]
 
 
-def test_fastapi_httpx_concurrent_never_wrong(services, traced, tag):
-    """64 requests live on one thread: what cannot be proven is a root, and it is counted."""
+def test_fastapi_httpx(services, traced, tag):
+    """64 requests live on one thread: their contexts tell them apart."""
     a, b = net.free_port(), net.free_port()
     uvicorn(services, b, SLEEP=5)
     uvicorn(services, a, NEXT=base(b))
     t = traced()
     sent = load.run(f"127.0.0.1:{a}", 1280, 64, f"/r/{tag}-%/n0")
     assert sent["answered"] == 1280, sent
-    mine = assert_exact(t.stop(), tag, 1280, ["n0", "n1"])
+    assert_edges(assert_exact(t.stop(), tag, 1280, ["n0", "n1"]))
+
+
+def test_contexts_switched_off_are_never_guessed(services, traced, tag):
+    """The same without them: what cannot be proven is a root, and it is counted."""
+    a, b = net.free_port(), net.free_port()
+    uvicorn(services, b, SLEEP=5)
+    uvicorn(services, a, NEXT=base(b))
+    t = traced("--evidence-off", "context,executor")
+    load.run(f"127.0.0.1:{a}", 640, 64, f"/r/{tag}-%/n0")
+    mine = assert_exact(t.stop(), tag, 640, ["n0", "n1"])
     e = assert_edges(mine, missing=None)
-    assert all(s.kind == CLIENT and s.leg == "n1" for s in e.missing)
+    assert len(e.missing) == 640 and all(s.kind == CLIENT and s.leg == "n1" for s in e.missing)
 
 
 def test_fan_out_in_order(services, traced, tag):

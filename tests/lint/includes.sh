@@ -15,11 +15,11 @@ allowed_in() {
 	user/stream) echo 'base model abi stream proto' ;;
 	user/proto) echo 'base model proto' ;;
 	user/match) echo 'base model abi match stream-item runtime enrich' ;;
-	user/runtime) echo 'base model abi runtime' ;;
+	user/runtime) echo 'base model abi runtime enrich' ;; # /proc is read in one way
 	user/enrich) echo 'base model abi enrich sample' ;;
 	user/sample) echo 'base model sample batch' ;;
 	user/batch) echo 'base model batch' ;;
-	user/loader) echo 'base model abi loader skeleton enrich' ;; # selection asks who a process is
+	user/loader) echo 'base model abi loader skeleton runtime enrich' ;; # selection asks who a process is
 	user/tls) echo 'base model abi tls loader' ;;
 	exporter) echo 'base model batch exporter pb' ;;
 	*) echo '' ;;

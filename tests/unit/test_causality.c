@@ -363,6 +363,126 @@ static void test_single_abandoned(void **state_)
 	end_test();
 }
 
+/* Contexts on one thread: whoever writes is told by the token, whatever else is open there. */
+static void test_context(void **state_)
+{
+	struct ws_token one, two, none = { .kind = WS_TOK_CONTEXT };
+	struct end s, c, s2;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	s.nonblock = s2.nonblock = c.nonblock = true;
+	announce(&s2);
+	one = reads(&s, 7, "/one");
+	two = reads(&s2, 7, "/two");
+	one.kind = two.kind = WS_TOK_CONTEXT;
+	two.handed_ts = t.now;
+	calls(&c, 7, "/of-one", &one);
+	gets_answer(&c, 7);
+	two.flags |= WS_TOKEN_ITEM;
+	calls(&c, 9, "/of-two", &two);
+	gets_answer(&c, 9);
+	calls(&c, 7, "/of-none", &none);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	answers(&s2, 7);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/of-one"), span_of(SPAN_SERVER, "/one"), "context");
+	assert_parent(span_of(SPAN_CLIENT, "/of-two"), span_of(SPAN_SERVER, "/two"), "executor");
+	assert_root(span_of(SPAN_CLIENT, "/of-none"), "its context began in no request that was seen");
+	end_test();
+}
+
+/* One call in a context of `tok`, ten seconds after its request was answered. */
+static void late_call(struct end *c, struct ws_token tok, const char *path)
+{
+	calls(c, 7, path, &tok);
+	gets_answer(c, 7);
+}
+
+/* What was handed on while the request lived stays its own; the connection's own context, and a worker woken since, do not. */
+static void test_context_late(void **state_)
+{
+	struct ws_token direct, handed, after, woken;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	s.nonblock = c.nonblock = true;
+	direct = reads(&s, 7, "/in");
+	direct.kind = WS_TOK_CONTEXT;
+	calls(&c, 7, "/early", &direct);
+	gets_answer(&c, 7);
+	handed = direct;
+	handed.handed_ts = t.now;
+	answers(&s, 7);
+	state(&s, WS_SS_CLOSED, 0);
+	tick(10000);
+	after = woken = handed;
+	after.handed_ts = t.now;
+	woken.woken = t.now >> WS_TOKEN_WOKEN_SHIFT;
+	late_call(&c, handed, "/handed");
+	late_call(&c, direct, "/direct");
+	late_call(&c, after, "/after");
+	late_call(&c, woken, "/woken");
+	tick(300000);
+	late_call(&c, handed, "/much-later");
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/early"), span_of(SPAN_SERVER, "/in"), "context");
+	assert_parent(span_of(SPAN_CLIENT, "/handed"), span_of(SPAN_SERVER, "/in"), "context");
+	assert_root(span_of(SPAN_CLIENT, "/direct"), "its request was over");
+	assert_root(span_of(SPAN_CLIENT, "/after"), "its request was over");
+	assert_root(span_of(SPAN_CLIENT, "/woken"), "its request was over");
+	assert_root(span_of(SPAN_CLIENT, "/much-later"), "its request was over");
+	end_test();
+}
+
+/* A blocking thread's work, in an executor: as sure as the thread's own, once it has answered. */
+static void test_handed(void **state_)
+{
+	for (int answered_by = 7; answered_by <= 8; answered_by++) {
+		struct ws_token tok;
+		struct end s, c;
+
+		start();
+		front(&s, &c);
+		tok = reads(&s, 7, "/in");
+		tok.kind = WS_TOK_HANDED;
+		tok.flags = WS_TOKEN_ITEM;
+		tok.handed_ts = t.now;
+		calls(&c, 9, "/out", &tok);
+		gets_answer(&c, 9);
+		answers(&s, answered_by);
+		end_story();
+		if (answered_by == 7)
+			assert_parent(span_of(SPAN_CLIENT, "/out"), span_of(SPAN_SERVER, "/in"), "executor");
+		else
+			assert_root(span_of(SPAN_CLIENT, "/out"), "its request was answered by another thread");
+		end_test();
+	}
+}
+
+/* Two requests in one read: nobody can say whose the context is. */
+static void test_context_of_two(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	s.nonblock = c.nonblock = true;
+	tok = data(&s, WS_RX, 7, "GET /a HTTP/1.1\r\nHost: b\r\n\r\nGET /b HTTP/1.1\r\nHost: b\r\n\r\n", NULL);
+	tok.kind = WS_TOK_CONTEXT;
+	calls(&c, 7, "/out", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	answers(&s, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/out"), "several requests in one read");
+	end_test();
+}
+
 static void test_callback(void **state_)
 {
 	struct ws_token a, b, back;
@@ -635,6 +755,10 @@ int main(void)
 		cmocka_unit_test(test_single_is_no_proof),
 		cmocka_unit_test(test_single_autonomous),
 		cmocka_unit_test(test_single_abandoned),
+		cmocka_unit_test(test_context),
+		cmocka_unit_test(test_context_late),
+		cmocka_unit_test(test_handed),
+		cmocka_unit_test(test_context_of_two),
 		cmocka_unit_test(test_callback),
 		cmocka_unit_test(test_callback_saturated),
 		cmocka_unit_test(test_callback_of_timers),

@@ -12,6 +12,7 @@
 #include "user/base/log.h"
 #include "user/base/mem.h"
 #include "user/loader/programs.h"
+#include "user/loader/uprobes.h"
 
 #define VERIFIER_TAIL 4096 /* bytes of a libbpf message that are shown */
 
@@ -25,6 +26,7 @@ struct loader {
 	int n_cpus;
 	bool loop_on, loop_refused; /* refused once, refused for good */
 	struct bpf_link *loop_links[8];
+	struct uprobes *uprobes;
 };
 
 static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list args)
@@ -179,6 +181,7 @@ void loader__close(struct loader *l)
 	if (l->ctl)
 		munmap(l->ctl, sizeof(struct ws_ctl) * WS_CTL_SLOTS);
 	ring_buffer__free(l->ring);
+	uprobes__free(l->uprobes);
 	programs__close(&l->p);
 	mem__free(l);
 }
@@ -267,6 +270,39 @@ int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags)
 
 	__atomic_fetch_add(l->p.proc_epoch, 1, __ATOMIC_RELEASE);
 	return err;
+}
+
+int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r)
+{
+	struct ws_runtime rt = r->desc;
+	int err;
+
+	if (!l->uprobes)
+		l->uprobes = uprobes__new(l->p.obj);
+	if (!l->uprobes)
+		return -ENOMEM;
+	err = uprobes__plant(l->uprobes, tgid, r);
+	if (err)
+		return err;
+	rt.tgid = tgid;
+	if (bpf_map_update_elem(programs__map(&l->p, "runtimes"), &tgid, &rt, BPF_ANY)) {
+		err = -errno;
+		uprobes__pull(l->uprobes, tgid);
+		return err;
+	}
+	__atomic_fetch_add(l->p.proc_epoch, 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+bool loader__follows(const struct loader *l, uint32_t tgid)
+{
+	return l->uprobes && uprobes__has(l->uprobes, tgid);
+}
+
+void loader__unfollow(struct loader *l, uint32_t tgid)
+{
+	if (l->uprobes)
+		uprobes__pull(l->uprobes, tgid);
 }
 
 int loader__loop_hooks(struct loader *l, bool on)

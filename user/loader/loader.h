@@ -9,6 +9,7 @@
 #include "bpf/event.h"
 #include "user/loader/feature.h"
 #include "user/model/stats.h"
+#include "user/runtime/runtime.h"
 
 struct loader_opts {
 	const char *attach;	  /* "auto" or a plan's name */
@@ -40,6 +41,13 @@ int loader__existing_sockets(struct loader *l);
 
 /* Control thread. flags: WS_PROC_*. */
 int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags);
+/*
+ * Follows the logical contexts of a process: plants the runtime's probes, then tells the kernel where to look.
+ * 0 or -errno (nothing is planted then). A fork's child is looked at from its first moment; its probes are its own.
+ */
+int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r);
+bool loader__follows(const struct loader *l, uint32_t tgid);
+void loader__unfollow(struct loader *l, uint32_t tgid); /* it has ended, or is another program now */
 /* Turns of event loops are hooked only while a process on the tested list runs. */
 int loader__loop_hooks(struct loader *l, bool on);
 

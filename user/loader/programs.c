@@ -10,6 +10,7 @@
 
 #include "user/base/log.h"
 #include "user/loader/kprobes.h"
+#include "user/loader/uprobes.h"
 
 #include "bpf/wirespan.skel.h"
 #include "bpf/wirespan_legacy.skel.h"
@@ -44,7 +45,7 @@ bool program__is_loop(const struct bpf_program *prog)
 /* The iterator is run, not attached. */
 static bool attached_at_start(const struct bpf_program *prog)
 {
-	return !program__is_loop(prog) && strcmp(bpf_program__name(prog), "existing_sockets");
+	return !program__is_loop(prog) && !uprobe__is_runtime(prog) && strcmp(bpf_program__name(prog), "existing_sockets");
 }
 
 /* Functions come and go between kernels: a program whose function is not there is left out. */

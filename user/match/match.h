@@ -31,6 +31,8 @@
 	X(HEADER, "header") /* trace context on the wire */                     \
 	X(THREAD, "thread") /* the thread that read the request wrote this, and answered */ \
 	X(INHERITED, "thread-inherited") /* a thread that lived within the request */ \
+	X(CONTEXT, "context") /* the runtime's own logical context (CPython) */ \
+	X(EXECUTOR, "executor") /* a work item that was handed to another thread */ \
 	X(CALLBACK, "callback") /* run-to-completion loop: this callback */     \
 	X(DIAL, "dial")	    /* run-to-completion loop: the callback that dialled */ \
 	X(SINGLE, "single") /* the only request that lived in this process */

@@ -17,6 +17,10 @@
  *             that was answered, or at once after (whoever joins a thread goes on before the kernel has
  *             ended it). A pool's worker, even one grown inside the request, outlives it, and a thread
  *             that drains a queue makes several calls: no parent.
+ *   context, executor
+ *             The runtime's own logical context (bpf/runtime.bpf.h), and work items that were handed to another
+ *             thread. Work that outlives its request keeps it as its parent, unless another request's work has
+ *             woken it since: then it may be a worker that serves whoever comes.
  *   single    Only where the operator vouches for it (--evidence-single). Reactors (non-blocking reads):
  *             one request is alive in the process, none has ended there just before (it may have left
  *             background work behind), this very thread read it, and the process never called out by
@@ -254,6 +258,46 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 		   inherited ? EDGE_PROVISIONAL : EDGE_UNCONFIRMED);
 }
 
+/*
+ * A request that is over, whose work was handed on while it was not. What another request's work has woken since may
+ * be a worker that serves whoever comes.
+ */
+static struct exchange *left_behind(struct match *m, const struct ws_token *t)
+{
+	struct exchange *s = t->handed_ts ? late__find(m, t) : NULL;
+
+	return s && t->handed_ts <= s->end && (!t->woken || t->woken < (uint32_t)(s->end >> WS_TOKEN_WOKEN_SHIFT)) ? s : NULL;
+}
+
+static void by_context(struct match *m, struct exchange *x, const struct ws_token *t)
+{
+	enum match_evidence e = t->flags & WS_TOKEN_ITEM ? EVIDENCE_EXECUTOR : EVIDENCE_CONTEXT;
+	struct stream_conn *sc = t->sock ? stream__find(m->opts.stream(m->opts.ctx), t->sock) : NULL;
+	struct proc *p = proc__find(m, x->tgid, true);
+	bool many = false, handed = t->kind == WS_TOK_HANDED;
+	struct exchange *s;
+
+	if (p)
+		p->contexts = true;
+	s = sc && sc->match ? read_by(sc->match, t, &many) : NULL;
+	if (!s && !many)
+		s = left_behind(m, t);
+	if (many)
+		parent__refuse(x, "several requests in one read");
+	else if (!t->sock)
+		parent__refuse(x, "its context began in no request that was seen");
+	else if (!s || s->tgid != x->tgid)
+		parent__refuse(x, "its request was over");
+	else if (handed && s->open && s->thread && s->thread->n_live > 1)
+		parent__refuse(x, "two requests were live on this thread");
+	else if (handed && serves_several(s))
+		parent__refuse(x, SEVERAL);
+	else if (handed && !s->open && s->answered_by != s->tid)
+		parent__refuse(x, "its request was answered by another thread");
+	else
+		set_parent(x, s, e, handed && s->open ? EDGE_UNCONFIRMED : EDGE_FINAL);
+}
+
 static void by_single(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	bool wanted = allowed(x, EVIDENCE_SINGLE);
@@ -286,6 +330,8 @@ void parent__find(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	if (t && t->sock && (t->kind == WS_TOK_CALLBACK || t->kind == WS_TOK_DIAL))
 		by_callback(m, x, t);
+	else if (t && (t->kind == WS_TOK_CONTEXT || t->kind == WS_TOK_HANDED))
+		by_context(m, x, t);
 	else if (t && t->sock && !(t->flags & WS_TOKEN_NONBLOCK) &&
 		 (t->kind == WS_TOK_THREAD || t->kind == WS_TOK_PROVISIONAL))
 		by_thread(m, x, t);

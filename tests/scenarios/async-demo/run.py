@@ -22,6 +22,7 @@ from rig import net, python, tracer  # noqa: E402
 from rig.proc import Services  # noqa: E402
 
 BUTTONS = ("/call-sync-chain", "/call-async")
+WORKERS = 3  # of service_async's pool
 
 
 def start(services, own_ports=False):
@@ -34,7 +35,7 @@ def start(services, own_ports=False):
 
     services.script(d / "leaf.py", port=leaf, cwd=d, env={"PORT": leaf})
     services.start([python(), "-m", "uvicorn", "--host", "127.0.0.1", "--port", async_, "--log-level", "warning",
-                    "service_async:app"], "service_async", port=async_, cwd=d, env={"PORT": async_, "LEAF": at(leaf)})
+                    "--loop", "asyncio", "service_async:app"], "service_async", port=async_, cwd=d, env={"PORT": async_, "LEAF": at(leaf)})
     services.script(d / "service_sync.py", port=sync, cwd=d, env={"PORT": sync, "SERVICE_ASYNC": at(async_)})
     services.script(d / "frontend.py", port=front, cwd=d,
                     env={"PORT": front, "SERVICE_SYNC": at(sync), "SERVICE_ASYNC": at(async_)})
@@ -73,7 +74,7 @@ def check(base, ports, load, per_worker, directory, attach):
         spans = t.stop()
     finally:
         t.kill()
-    problems, gaps = expect.check(spans, done)
+    problems, gaps = expect.check(spans, done, WORKERS)
     lost = tracer.dropped(t.final)
     print(f"async-demo, {attach}, {load} at once: {len(done)} clicks, {len(spans)} spans, {len(problems)} problems")
     for g in gaps:

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * CPython's edges: where one context's work becomes another's. Uprobes, planted by user/runtime in processes that
+ * serve something; none runs per coroutine step. The GIL is held at each: the current context is the caller's.
+ */
+#include "runtime.bpf.h"
+
+struct caller {
+	struct ws_runtime *rt;
+	struct thread_state *ts; /* NULL: it has never used a socket */
+	struct logical l;
+};
+
+static __always_inline bool caller_read(struct caller *c)
+{
+	struct task_struct *task = task_current();
+
+	c->rt = runtime_of(bpf_get_current_pid_tgid() >> 32);
+	if (!c->rt)
+		return false;
+	c->ts = thread_state_now();
+	logical_read(task, c->rt, &c->l);
+	return c->l.known;
+}
+
+static __always_inline bool caller_work(struct caller *c, struct ws_token *tok)
+{
+	return work_now(c->ts, &c->l, tok);
+}
+
+/* Work leaves its context, or its thread: it may go on when its request is over. */
+static __always_inline void hand_on(struct ws_token *tok)
+{
+	if (!tok->handed_ts)
+		tok->handed_ts = bpf_ktime_get_ns();
+}
+
+/* PyContext_CopyCurrent has returned a context: it works on what its maker works on, whatever had that address before. */
+SEC("uretprobe")
+int rt_context_copied(struct pt_regs *regs)
+{
+	struct object_key key = object_key(PT_REGS_RC(regs));
+	struct ws_token tok;
+	struct caller c;
+
+	if (!key.addr || !caller_read(&c))
+		return 0;
+	if (caller_work(&c, &tok)) {
+		hand_on(&tok);
+		bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
+	} else {
+		bpf_map_delete_elem(&bindings, &key);
+	}
+	return 0;
+}
+
+/* An empty context works on nothing. */
+SEC("uretprobe")
+int rt_context_made(struct pt_regs *regs)
+{
+	struct object_key key = object_key(PT_REGS_RC(regs));
+
+	if (key.addr && runtime_of(key.tgid))
+		bpf_map_delete_elem(&bindings, &key);
+	return 0;
+}
+
+/*
+ * _asyncio.Future.set_result: in the callback that read a request it wakes the task that waits for it (servers with
+ * one long-lived task per connection), which then works on that. Anywhere else it wakes a task that has its own work.
+ */
+SEC("uprobe")
+int rt_future_result(struct pt_regs *regs)
+{
+	struct object_key key = object_key(0);
+	struct ws_token tok, *bound;
+	struct caller c;
+
+	if (!caller_read(&c) || !c.rt->fut_context)
+		return 0;
+	if (bpf_probe_read_user(&key.addr, sizeof(key.addr), (void *)(PT_REGS_PARM1(regs) + c.rt->fut_context)) || !key.addr)
+		return 0;
+	if (!caller_work(&c, &tok))
+		return 0;
+	if (c.l.ctx && c.ts && c.ts->window == c.l.ctx) {
+		bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
+		return 0;
+	}
+	/* The reader of a pooled connection runs in the context of whoever opened it. */
+	if (c.ts && c.l.ctx && c.ts->io_ctx == c.l.ctx)
+		return 0;
+	bound = bpf_map_lookup_elem(&bindings, &key);
+	if (bound && (bound->sock != tok.sock || bound->pos != tok.pos))
+		bound->woken = bpf_ktime_get_ns() >> WS_TOKEN_WOKEN_SHIFT;
+	return 0;
+}
+
+/* _queue.SimpleQueue.put(item): what executors hand work items over with. */
+SEC("uprobe")
+int rt_queue_put(struct pt_regs *regs)
+{
+	struct object_key key = object_key(0);
+	struct ws_token tok;
+	struct caller c;
+
+	if (!caller_read(&c))
+		return 0;
+	if (bpf_probe_read_user(&key.addr, sizeof(key.addr), (void *)PT_REGS_PARM2(regs)) || !key.addr)
+		return 0;
+	if (!caller_work(&c, &tok)) {
+		bpf_map_delete_elem(&items, &key);
+		return 0;
+	}
+	hand_on(&tok);
+	tok.flags |= WS_TOKEN_ITEM;
+	bpf_map_update_elem(&items, &key, &tok, BPF_ANY);
+	return 0;
+}
+
+/* SimpleQueue.get() has returned an item: its thread works on that until the next. */
+SEC("uretprobe")
+int rt_queue_got(struct pt_regs *regs)
+{
+	struct object_key key = object_key(PT_REGS_RC(regs));
+	struct thread_state *ts;
+	struct ws_token *tok;
+
+	if (!runtime_of(key.tgid))
+		return 0;
+	tok = key.addr ? bpf_map_lookup_elem(&items, &key) : NULL;
+	ts = tok ? thread_state(task_current()) : thread_state_now();
+	if (!ts)
+		return 0;
+	if (tok) {
+		ts->tok = *tok;
+		ts->tok_ctx = 0;
+		ts->window = 0;
+		bpf_map_delete_elem(&items, &key);
+	} else if (ts->tok.flags & WS_TOKEN_ITEM || ts->tok.kind == WS_TOK_PROVISIONAL) {
+		ts->tok.sock = 0;
+	}
+	return 0;
+}

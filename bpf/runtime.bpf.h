@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Logical contexts: what a runtime itself uses to tell one piece of work from another, and which request each of them
+ * works on (its binding). CPython: the current contextvars.Context of the thread, if it was entered; the first
+ * ContextVar.set of a thread makes one that is not, and both that and none at all mean the thread itself.
+ *
+ * A read proves something only while its callback runs: the window. It is the thread's, and the current context's,
+ * until something else is read there. It is never bound to the reader's own context, which serves the connection's
+ * next request as well.
+ */
+#ifndef WS_RUNTIME_BPF_H
+#define WS_RUNTIME_BPF_H
+
+#include "state.bpf.h"
+
+struct logical {
+	bool known;  /* the thread is one of the runtime's, and what it says of itself is right */
+	__u64 ctx;   /* entered context; 0: the thread itself */
+};
+
+static __always_inline void logical_read(struct task_struct *task, const struct ws_runtime *rt, struct logical *l)
+{
+	__u64 tp = task_thread_pointer(task), tstate = 0, id = 0, ctx = 0;
+	int entered = 0;
+
+	l->known = false;
+	l->ctx = 0;
+	if (bpf_probe_read_user(&tstate, sizeof(tstate), (void *)(tp + rt->tls)) || !tstate)
+		return;
+	if (bpf_probe_read_user(&id, sizeof(id), (void *)(tstate + rt->thread_id)) || id != tp)
+		return;
+	if (bpf_probe_read_user(&ctx, sizeof(ctx), (void *)(tstate + rt->context)))
+		return;
+	if (ctx && bpf_probe_read_user(&entered, sizeof(entered), (void *)(ctx + rt->entered)))
+		return;
+	l->known = true;
+	if (entered > 0)
+		l->ctx = ctx;
+}
+
+static __always_inline struct object_key object_key(__u64 addr)
+{
+	struct object_key k = { .addr = addr, .tgid = bpf_get_current_pid_tgid() >> 32 };
+
+	return k;
+}
+
+/* Is what this thread has read, or was handed, its own to pass on? A reactor's thread reads for everybody. */
+static __always_inline bool thread_owns(const struct ws_token *t)
+{
+	if (!t->sock)
+		return false;
+	return t->kind == WS_TOK_CONTEXT || t->kind == WS_TOK_HANDED ||
+	       (t->kind == WS_TOK_THREAD && !(t->flags & WS_TOKEN_NONBLOCK));
+}
+
+/* What the running code works on. `ts` may be NULL: the thread has never used a socket. */
+static __always_inline bool work_now(const struct thread_state *ts, const struct logical *l, struct ws_token *to)
+{
+	struct object_key key = object_key(l->ctx);
+	struct ws_token *bound;
+
+	if (!l->known)
+		return false;
+	if (ts && l->ctx && ts->window == l->ctx && ts->tok.sock) {
+		*to = ts->tok;
+		if (to->kind == WS_TOK_THREAD)
+			to->kind = to->flags & WS_TOKEN_NONBLOCK ? WS_TOK_CONTEXT : WS_TOK_HANDED;
+		to->handed_ts = 0;
+		return true;
+	}
+	bound = l->ctx ? bpf_map_lookup_elem(&bindings, &key) : NULL;
+	if (bound) {
+		*to = *bound;
+		return true;
+	}
+	/* A thread that reads blocking, and stays in the context in which it did: one request at a time. */
+	if (!ts || ts->tok_ctx != l->ctx || !thread_owns(&ts->tok))
+		return false;
+	*to = ts->tok;
+	if (to->kind == WS_TOK_THREAD)
+		to->kind = WS_TOK_HANDED;
+	return true;
+}
+
+/* ---- at socket events ---------------------------------------------------------------------------- */
+
+static __always_inline bool thread_logical(struct thread_state *ts, struct task_struct *task, struct logical *l)
+{
+	struct ws_runtime *rt = ts->runtime ? runtime_of(bpf_get_current_pid_tgid() >> 32) : NULL;
+
+	if (!rt)
+		return false;
+	logical_read(task, rt, l);
+	return l->known;
+}
+
+/* Bytes were read, and ts->tok is theirs if `work`: a connection that this process accepted brought them. */
+static __always_inline void context_reads(struct thread_state *ts, struct task_struct *task, bool work)
+{
+	struct logical l;
+
+	ts->window = 0;
+	ts->io_ctx = 0;
+	if (work)
+		ts->tok_ctx = 0;
+	if (!thread_logical(ts, task, &l))
+		return;
+	if (!work) {
+		ts->io_ctx = l.ctx;
+		return;
+	}
+	ts->window = l.ctx;
+	ts->tok_ctx = l.ctx;
+}
+
+/* Whose work writes? Leaves `tok` alone where the thread is the context. */
+static __always_inline void context_writes(struct thread_state *ts, struct task_struct *task, struct ws_token *tok)
+{
+	struct logical l;
+
+	if (!thread_logical(ts, task, &l) || !l.ctx)
+		return;
+	if (ts->tok_ctx == l.ctx && tok->kind == WS_TOK_THREAD && !(tok->flags & WS_TOKEN_NONBLOCK))
+		return;
+	if (!work_now(ts, &l, tok)) {
+		tok->sock = 0;
+		tok->kind = WS_TOK_CONTEXT;
+	}
+}
+
+#endif
