@@ -7,7 +7,7 @@ export WS_OUT = $(abspath $(O))
 # Per test; a hang is a failure, not a wait. The slowest tests wait out connect time-outs.
 E2E_TIMEOUT ?= 120
 
-.PHONY: deps collector e2e scenarios demo bench test tools
+.PHONY: deps collector e2e scenarios accuracy accuracy-short demo bench test tools
 deps:
 	$(Q)tests/tools/deps.sh $(O)
 
@@ -31,6 +31,14 @@ e2e: deps all tools
 scenarios: deps all tools
 	$(Q)$(PY) tests/scenarios/async-demo/run.py --fast --check
 	$(Q)$(PY) tests/scenarios/fan-out/run.py --fast --check
+
+## make accuracy     who caused which call: every server and client at 1 to 512 connections (ARGS='--only aiohttp')
+accuracy: deps all tools
+	$(Q)$(PY) tests/accuracy/accuracy.py $(ARGS)
+
+# What `make test` runs of it.
+accuracy-short: deps all tools
+	$(Q)$(PY) tests/accuracy/accuracy.py --short
 
 ## make demo         trace three small services, click two buttons, show both traces
 demo: deps all

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Who caused this call? Real services, a request id in every path, every edge held against it.
+
+    accuracy.py             `make accuracy`: every row at 1, 16, 128 and 512 connections, 2,000 edges or more per cell
+    accuracy.py --short     the rows that `make test` runs, at 16 connections, 300 edges
+    accuracy.py --only aio  rows whose name has one of these in it
+
+A wrong edge fails the run, and so does a row that finds fewer than its share. What is missing is given with wirespan's
+own reasons.
+"""
+import argparse
+import collections
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from rig import OUT, load, net, python, spans  # noqa: E402
+from rig.proc import Services  # noqa: E402
+from rig.spans import CLIENT  # noqa: E402
+from rig.tracer import Tracer, dropped  # noqa: E402
+
+SERVICES = HERE / "services"
+PYENV = pathlib.Path(os.environ.get("PYENV_ROOT") or pathlib.Path.home() / ".pyenv")
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    argv: list           # with {port}
+    legs: list
+    bar: float = 0.999   # of the edges that have to be right; 0: none is expected, and none may be wrong
+    env: dict = dataclasses.field(default_factory=dict)
+    short: bool = False
+    python: str = ""
+    limit: int = 512     # connections that the server takes at once
+
+
+def module(name):
+    return [python(), "-m", name]
+
+
+ASGI = ["n1a", "n1b", "n1c", "n1d", "n1e"]
+WSGI = ["n1a", "n1b", "n1c", "n1d"]
+
+
+def frameworks():
+    uvicorn = [*module("uvicorn"), "--app-dir", str(SERVICES), "asgi_app:app", "--port", "{port}", "--log-level", "error"]
+    gunicorn = [*module("gunicorn"), "--chdir", str(SERVICES), "-b", "127.0.0.1:{port}", "--log-level", "error"]
+    return [
+        Row("FastAPI on uvicorn, httpx", [*uvicorn, "--loop", "asyncio", "--http", "h11"], ASGI, short=True),
+        Row("FastAPI on uvicorn, httpx, pool of 10", [*uvicorn, "--loop", "asyncio", "--http", "h11"], ASGI,
+            env={"POOL": "10"}),
+        Row("FastAPI on uvicorn, calls after the answer too", [*uvicorn, "--loop", "asyncio", "--http", "h11"],
+            [*ASGI, "n1f"], bar=0.83, env={"LATE": "1"}),
+        Row("FastAPI on uvicorn with uvloop", [*uvicorn, "--loop", "uvloop"], ASGI, bar=0, short=True),
+        Row("FastAPI on hypercorn, httpx", [*module("hypercorn"), "-b", "127.0.0.1:{port}", "asgi_app:app"], ASGI),
+        Row("FastAPI on gunicorn with uvicorn workers",
+            [*gunicorn, "-w", "2", "-k", "uvicorn.workers.UvicornH11Worker", "asgi_app:app"], ASGI),
+        Row("aiohttp server and client", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, short=True),
+        Row("aiohttp server and client, pool of 10", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, env={"POOL": "10"}),
+        Row("Tornado server and client", [python(), str(SERVICES / "tornado_app.py")], ["n1a", "n1b"], bar=0, short=True),
+        Row("Flask on gunicorn gthread, requests", [*gunicorn, "-k", "gthread", "--threads", "16", "wsgi_app:app"], WSGI,
+            short=True),
+        Row("Flask on gunicorn sync, requests", [*gunicorn, "-w", "4", "wsgi_app:app"], WSGI, limit=128),
+        Row("Flask on gunicorn gevent, requests", [*gunicorn, "-k", "gevent", "wsgi_app:app"], WSGI, bar=0, short=True),
+        # A queue of its own, written in Python: nothing there can be followed.
+        Row("Flask on waitress, requests", [python(), str(SERVICES / "wsgi_app.py")], WSGI, bar=0, env={"WSGI": "waitress"}),
+        Row("Flask on werkzeug, requests", [python(), str(SERVICES / "wsgi_app.py")], WSGI, env={"WSGI": "werkzeug"},
+            limit=128),
+    ]
+
+
+def interpreters():
+    """{version: executable} of the CPythons from 3.8 on that this machine has."""
+    found = {}
+    for exe in [*sorted(PYENV.glob("versions/3.*/bin/python3")), pathlib.Path("/usr/bin/python3")]:
+        r = subprocess.run([exe, "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"], capture_output=True, text=True)
+        if not r.returncode and tuple(map(int, r.stdout.split(".")[:2])) >= (3, 8):
+            found[f"{r.stdout.strip()}{' of the distribution' if exe.parent == pathlib.Path('/usr/bin') else ''}"] = exe
+    return found
+
+
+def rows():
+    out = frameworks()
+    for version, exe in interpreters().items():
+        out.append(Row(f"asyncio streams on CPython {version}", [str(exe), str(SERVICES / "streams.py")], ASGI,
+                       short=version.startswith("3.11") and "distribution" in version, python=version))
+    return out
+
+
+def measure(row, connections, edges, directory):
+    """One cell: {right, wrong, missing, why, expected} of the service's own calls."""
+    requests = max(math.ceil(edges / len(row.legs)), 2 * connections)
+    port, leaf = net.free_port(), net.free_port()
+    tag = load.tag()
+    with Services(directory) as services:
+        services.start([python(), SERVICES / "leaf.py"], "leaf", port=leaf, env={"PORT": leaf})
+        argv = [str(a).replace("{port}", str(port)) for a in row.argv]
+        services.start(argv, "service", port=port, cwd=SERVICES,
+                       env={"PORT": port, "LEAF": f"http://127.0.0.1:{leaf}", **row.env})
+        tracer = Tracer("--port", f"{port},{leaf}", directory=directory)
+        try:
+            warm = load.run(f"127.0.0.1:{port}", 2 * connections, connections, f"/r/{tag}w-%/n0")
+            got = load.run(f"127.0.0.1:{port}", requests, connections, f"/r/{tag}-%/n0")
+            assert got["answered"] == requests, f"the service answered {got} of {requests} ({warm})"
+            mine = [s for s in spans.tagged(tracer.stop(timeout=60), tag) if s.kind == CLIENT and s.leg in row.legs]
+        finally:
+            tracer.service.stop()
+    lost = dropped(tracer.final)
+    assert not lost, lost
+    e = judge(mine, tracer.spans())
+    return {"expected": requests * len(row.legs), "seen": len(mine), "right": e["right"], "wrong": e["wrong"],
+            "missing": requests * len(row.legs) - e["right"] - e["wrong"], "why": e["why"]}
+
+
+def judge(calls, everything):
+    by_id = {s.id: s for s in everything}
+    n, why = collections.Counter(), collections.Counter()
+    for s in calls:
+        p = by_id.get(s.parent)
+        if not s.parent:
+            n["missing"] += 1
+            why[s.attrs.get("wirespan.parent.missing", "no reason given")] += 1
+        elif p is not None and p.rid == s.rid and p.leg == "n0" and p.trace == s.trace:
+            n["right"] += 1
+        else:
+            n["wrong"] += 1
+            why[f"WRONG by {s.attrs.get('wirespan.parent.evidence')}"] += 1
+    return {"right": n["right"], "wrong": n["wrong"], "why": dict(why)}
+
+
+def main():
+    p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    p.add_argument("--short", action="store_true")
+    p.add_argument("--only", metavar="NAMES")
+    p.add_argument("--connections", default="1,16,128,512")
+    p.add_argument("--edges", type=int, default=2000)
+    p.add_argument("--json", metavar="FILE")
+    a = p.parse_args()
+    wanted = a.only.lower().split(",") if a.only else None
+    chosen = [r for r in rows() if (any(w in r.name.lower() for w in wanted) if wanted else r.short or not a.short)]
+    levels, edges = ([16], 300) if a.short else ([int(c) for c in a.connections.split(",")], a.edges)
+    cells, passed, failed = [], 0, 0
+    print("| service | connections | edges | right | wrong | missing | why missing |\n|---|---|---|---|---|---|---|", flush=True)
+    for row in chosen:
+        for c in levels:
+            if c > row.limit:
+                continue
+            with tempfile.TemporaryDirectory(prefix="ws-accuracy-") as d:
+                try:
+                    cell = measure(row, c, edges, d)
+                except Exception as e:  # the other rows go on
+                    failed += 1
+                    print(f"| {row.name} | {c} | failed: {' '.join(str(e).split())[:300]} |||||", flush=True)
+                    continue
+            good = not cell["wrong"] and cell["right"] >= row.bar * cell["expected"]
+            passed, failed = passed + good, failed + (not good)
+            why = ", ".join(f"{n} × {w}" for w, n in sorted(cell["why"].items(), key=lambda x: -x[1]))
+            print(f"| {row.name} | {c} | {cell['expected']} | {cell['right']} | {cell['wrong']} | {cell['missing']} | "
+                  f"{why}{'' if good else ' **below the bar**'} |", flush=True)
+            cells.append({"service": row.name, "connections": c, **cell})
+    if a.json:
+        pathlib.Path(a.json).write_text(json.dumps(cells, indent=1))
+    print(f"{passed} passed, {failed} failed")
+    return int(failed > 0 or not passed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

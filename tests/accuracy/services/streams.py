@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing but the standard library, for every interpreter from 3.8: asyncio streams, one task per connection.
+
+Awaited, gathered, a task of its own, and http.client in the executor.
+"""
+import asyncio
+import http.client
+import os
+import urllib.parse
+
+LEAF = urllib.parse.urlsplit(os.environ["LEAF"])
+
+
+async def fetch(path):
+    reader, writer = await asyncio.open_connection(LEAF.hostname, LEAF.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: leaf\r\nConnection: close\r\n\r\n".encode())
+    await writer.drain()
+    await reader.read()
+    writer.close()
+
+
+def blocking(path):
+    c = http.client.HTTPConnection(LEAF.hostname, LEAF.port)
+    c.request("GET", path)
+    c.getresponse().read()
+    c.close()
+
+
+async def serve(reader, writer):
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            rid = head.split()[1].decode().split("/")[2]
+            await fetch(f"/r/{rid}/n1a")
+            await asyncio.gather(fetch(f"/r/{rid}/n1b"), fetch(f"/r/{rid}/n1c"))
+            await loop.run_in_executor(None, blocking, f"/r/{rid}/n1d")
+            await asyncio.ensure_future(fetch(f"/r/{rid}/n1e"))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", int(os.environ["PORT"]), backlog=1024)
+    async with server:
+        await server.serve_forever()
+
+
+asyncio.run(main())
