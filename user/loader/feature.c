@@ -59,7 +59,7 @@ static int probe_btf(struct features *f)
 	struct btf *btf = btf__load_vmlinux_btf();
 
 	if (!btf)
-		return errno ? errno : ENOENT;
+		return !errno || errno == ESRCH ? ENOENT : errno; /* ESRCH: looked everywhere */
 	btf__free(btf);
 	return 0;
 }

@@ -23,7 +23,7 @@ struct loader {
 	void *ctx;
 	int polled;
 	int n_cpus;
-	bool loop_on;
+	bool loop_on, loop_warned;
 	struct bpf_link *loop_links[8];
 };
 
@@ -288,7 +288,10 @@ int loader__loop_hooks(struct loader *l, bool on)
 		return 0;
 	}
 	l->loop_on = false;
-	log_warn("event loops cannot be followed: system call tracepoints: %s. See `wirespan features`.", strerror(errno));
+	if (!l->loop_warned)
+		log_warn("event loops cannot be followed: system call tracepoints: %s. See `wirespan features`.",
+			 strerror(errno));
+	l->loop_warned = true;
 	return -ENOENT;
 }
 
