@@ -17,13 +17,14 @@ import time
 import tty
 
 import initramfs
-from errors import NotBooted, VmError
+from errors import Hung, NotBooted, VmError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAKE_OWN = re.compile(r"MAKE|MFLAGS|LD_|DEBIAN_FRONTEND|_$|OLDPWD|SHLVL|DISPLAY|XDG_|DBUS_|SSH_|TMUX|SUDO_")
 # Fresh in the guest, so that what a caller needs below them has to be brought along.
 FRESH = ("/tmp", "/run", "/dev", "/proc", "/sys")
 CONSOLE_LINES = 40
+SILENCE = 120  # seconds without the sign of life that the guest gives every five
 TCG_CPU = "max,la57=off"  # five-level page tables only make emulation slower
 PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 # A soft lockup or a stall says that the host had no time for the guest.
@@ -163,6 +164,7 @@ class Guest:
     # ---- while it runs ------------------------------------------------------------------------
 
     def _on_control(self, data):
+        self.heard = time.monotonic()
         *lines, self.control = (self.control + data).split(b"\n")
         for line in lines:
             what, _, rest = line.decode(errors="replace").partition(" ")
@@ -179,15 +181,16 @@ class Guest:
                 self.failure = rest
 
     def _deadline(self):
-        """(when, what then) for the state that it is in."""
+        """(when, what then, as which error) for the state that it is in."""
         if self.result.code is not None or self.failure:
-            return self.ended + 15, "did not power off"
+            return self.ended + 15, "did not power off", VmError
         if self.state != "ready":
-            return self.began + self.options.boot_timeout, f"did not boot in {self.options.boot_timeout} s"
+            return self.began + self.options.boot_timeout, f"did not boot in {self.options.boot_timeout} s", NotBooted
         if not self.options.timeout:
-            return float("inf"), ""
-        return (self.began + self.result.boot + self.options.timeout,
-                f"the command did not end in {self.options.timeout} s: killed")
+            return float("inf"), "", VmError
+        return min((self.began + self.result.boot + self.options.timeout,
+                    f"the command did not end in {self.options.timeout} s: killed", VmError),
+                   (self.heard + SILENCE, f"hung: no sign of life in {SILENCE} s", Hung), key=lambda d: d[0])
 
     def _loop(self, sinks):
         sel = selectors.DefaultSelector()
@@ -197,10 +200,10 @@ class Guest:
             sel.register(sys.stdin, selectors.EVENT_READ, "stdin")
         open_ = set(self.sockets)
         while open_:
-            when, what = self._deadline()
+            when, what, kind = self._deadline()
             wait = min(when - time.monotonic(), 1)
             if wait <= 0:
-                raise self.error(what, NotBooted if self.state != "ready" and not self.failure else VmError)
+                raise self.error(what, kind)
             for key, _ in sel.select(wait):
                 data = os.read(key.fd, 65536)
                 if key.data == "stdin":

@@ -113,9 +113,16 @@ run_command() {
 	cat </run/vm/err >/dev/vport0p3 &
 	relays="$relays $!"
 	say ready
+	# In one process: a port can be opened once only, and what it starts would look left behind.
+	mkfifo /run/vm/beat
+	# shellcheck disable=SC3045 # busybox runs this
+	while ! read -r -t 5 _ <>/run/vm/beat; do say alive; done &
+	beat=$!
 	setsid sh /run/vm/run </dev/null >/run/vm/out 2>/run/vm/err &
 	wait $!
 	code=$?
+	kill $beat
+	wait $beat
 	left=$(left_running)
 	if [ -n "$left" ]; then
 		echo "$left" | while read -r line; do say "left $line"; done
