@@ -28,6 +28,6 @@ vm-shell: deps all
 test-vm: deps all tools
 	$(Q)tests/vm/matrix.py $(ARGS)
 
-## make test-vm-full the kernel matrix: every kernel, plan and restriction (hours under emulation; ARGS='--only 6.1')
+## make test-vm-full the kernel matrix: every kernel, plan and restriction (an hour under emulation; ARGS='--only 6.1')
 test-vm-full: deps all tools
 	$(Q)tests/vm/matrix.py --full $(ARGS)
