@@ -36,10 +36,9 @@ SHORT = [f"{E2E}smoke.py", f"{E2E}running.py", "-k", "test_smoke or test_feature
 # What depends on the kernel, a test or two of each kind: a start of the tracer costs 10 to 20 seconds under emulation.
 # Exporters and frameworks do not, and every import of one takes ten seconds more.
 FULL = [*(f"{E2E}{name}.py" for name in ("smoke", "syscalls", "counts", "context", "namespaces", "running")), "-k",
-        "test_smoke or test_bodies_read_by_splice or test_nginx_file_by_sendfile or test_short_lived or "
-        "(test_io_uring and (uring-tcp or wq-unix)) or (test_header_found and send-mmsg) or "
-        "(test_received and b3-multi) or test_header_in_a_body or test_equal_port_pairs or test_joined or "
-        "test_kill_9 or test_command or test_refused_plan or test_without or test_features_names"]
+        "test_smoke or test_bodies_read_by_splice or (test_io_uring and (uring-tcp or wq-unix)) or test_short_lived or "
+        "(test_received and b3-multi) or test_equal_port_pairs or test_joined_through or test_kill_9 or test_command or "
+        "test_refused_plan or test_features_names or test_without_root or test_without_a_capability or test_without_btf"]
 # That it traces at all, exactly, or says why not.
 TRACES = [f"{E2E}smoke.py", f"{E2E}running.py", "-k", "test_smoke or test_refused_plan or test_features_names"]
 FEW_RIGHTS = [f"{E2E}running.py", "-k", "test_without_sys_admin"]
