@@ -37,10 +37,11 @@ def test_preempted(services, traced, tag):
     services.nginx(f"server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ return 200 ok; }} }}", port=port,
                    workers=2)
     t = traced("--ring-size", "16MiB", "--queue-size", "128MiB")
-    for _ in range(2 * os.cpu_count()):
-        services.start(["sh", "-c", "while :; do :; done"], "busy")
+    busy = [services.start(["sh", "-c", "while :; do :; done"], "busy") for _ in range(2 * os.cpu_count())]
     sent = load.run(f"127.0.0.1:{port}", requests, 64, f"/r/{tag}-%/n0", timeout=240)
     assert sent["answered"] == requests and not sent["resent"], sent
+    for s in busy:
+        s.stop()
     mine = spans.tagged(t.stop(), tag)
     missed = t.final["counters"]["missed_probes"]
     print(f"{2 * requests - len(mine)} spans missing, {missed} probes missed, dropped {dropped(t.final)}")
