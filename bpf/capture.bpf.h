@@ -133,9 +133,9 @@ static __always_inline bool find_buffer_regs(struct xfer *x, struct seen *o, str
  * those bytes began: never before the first, because the segments passed hold exactly them.
  */
 #ifdef WS_LEGACY
-#define REWIND_STEPS WS_IOV_MAX
+#define REWIND_STEPS (WS_IOV_MAX + 1) /* the last one only says that the first segment was reached */
 #else
-#define REWIND_STEPS 1025 /* UIO_MAXIOV segments */
+#define REWIND_STEPS (1024 + 1) /* UIO_MAXIOV segments */
 #endif
 
 struct rewind {

@@ -19,8 +19,9 @@ collector: deps
 $(O)/tests/tools/load $(O)/tests/tools/sockops: $(O)/tests/tools/%: tests/tools/%.c
 	$(call msg,CC,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) $< -o $@ $(TOOL_LIBS)
 
+$(O)/tests/tools/sockops: TOOL_LIBS = -luring
 tools: $(TOOLS) $(O)/tests/tools/export_load $(O)/tests/tools/sink
 
 ## make e2e          end-to-end tests against real peers (root); ARGS='-k curl' selects

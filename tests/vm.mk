@@ -22,3 +22,12 @@ vm-bench: deps all tools $(O)/tests/tools/sink
 ## make vm-shell     a shell in one (KERNEL=…); exit or ^] ends it
 vm-shell: deps all
 	$(VM) $(VMARGS) --shell '$(KERNEL)'
+
+.PHONY: test-vm test-vm-full
+## make test-vm      a short selection of the end-to-end tests under 5.10 and the newest kernel, every plan they grant
+test-vm: deps all tools
+	$(Q)tests/vm/matrix.py $(ARGS)
+
+## make test-vm-full the kernel matrix: every kernel, plan and restriction (an hour under emulation; ARGS='--only 6.1')
+test-vm-full: deps all tools
+	$(Q)tests/vm/matrix.py --full $(ARGS)

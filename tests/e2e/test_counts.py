@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spans seen = requests sent, by simple clients and servers, at 1, 64 and 512 connections."""
+import os
 import subprocess
 
 import pytest
 from chain import assert_edges, assert_exact
 
-from rig import load, net, spans
+from rig import SLOW, load, net, spans
 from rig.spans import CLIENT, SERVER
 from rig.tracer import dropped, stage
 
 
 @pytest.mark.parametrize("connections,requests", [(1, 500), (64, 6400), (512, 10240)])
 def test_nginx_counts(services, traced, tag, connections, requests):
+    requests = max(connections, int(requests / SLOW) // connections * connections)
     port = net.free_port()
     services.nginx(f"server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ return 200 ok; }} }}", port=port)
     # Both ends are traced at full speed on the cores that do the work: room for the burst, so that counting is the
@@ -25,6 +27,32 @@ def test_nginx_counts(services, traced, tag, connections, requests):
     assert_edges(mine)
     assert {s.code for s in mine} == {200}
     assert len({s.rid for s in mine}) == requests
+
+
+def test_preempted(services, traced, tag):
+    """More work than processors. Where the kernel lets a program be preempted, it skips the same program for everybody
+    else on that processor meanwhile. What that costs is on the books; a parent is never wrong."""
+    requests = int(6400 / SLOW)
+    port = net.free_port()
+    services.nginx(f"server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ return 200 ok; }} }}", port=port,
+                   workers=2)
+    t = traced("--ring-size", "16MiB", "--queue-size", "128MiB")
+    busy = [services.start(["sh", "-c", "while :; do :; done"], "busy") for _ in range(2 * os.cpu_count())]
+    sent = load.run(f"127.0.0.1:{port}", requests, 64, f"/r/{tag}-%/n0", timeout=240)
+    assert sent["answered"] == requests and not sent["resent"], sent
+    for s in busy:
+        s.stop()
+    mine = spans.tagged(t.stop(), tag)
+    missed = t.final["counters"]["missed_probes"]
+    print(f"{2 * requests - len(mine)} spans missing, {missed} probes missed, dropped {dropped(t.final)}")
+    if not missed:
+        assert not dropped(t.final)
+        assert_edges(assert_exact(mine, tag, requests, ["n0"]))
+        return
+    assert not spans.duplicates(mine)
+    assert 0 <= 2 * requests - len(mine) <= missed + sum(dropped(t.final).values())
+    e, ids = spans.check_edges(mine), {s.id for s in mine}
+    assert not [s for s in e.wrong if s.parent in ids]
 
 
 def test_nginx_file_by_sendfile(services, traced, tag, tmp_path):

@@ -14,7 +14,7 @@ import time
 import pytest
 from chain import assert_edges, assert_exact, flask_chain
 
-from rig import WIRESPAN, load, net, spans
+from rig import SLOW, WIRESPAN, load, net, spans
 from rig.spans import CLIENT, SERVER
 from rig.tracer import dropped, imbalance, stage
 
@@ -27,7 +27,7 @@ def nginx(services):
 
 
 def run(*args, prefix=(), timeout=30, **env):
-    return subprocess.run([*prefix, WIRESPAN, *args], capture_output=True, text=True, timeout=timeout,
+    return subprocess.run([*prefix, WIRESPAN, *args], capture_output=True, text=True, timeout=timeout * SLOW,
                           env={**os.environ, **env})
 
 
@@ -117,8 +117,8 @@ def test_command(start, nginx, tag, tmp_path):
 def test_duration(start):
     began = time.monotonic()
     t = start("--duration", "2s")
-    assert t.service.p.wait(15) == 0
-    assert 1.5 < time.monotonic() - began < 14
+    assert t.service.p.wait(15 * SLOW) == 0
+    assert 1.5 < time.monotonic() - began < 14 * SLOW
 
 
 # ---- the consumer stands still --------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_paused_consumer(services, traced, nginx, tag):
     t.service.signal(signal.SIGSTOP)
     time.sleep(2)
     t.service.signal(signal.SIGCONT)
-    out, err = p.communicate(timeout=60)
+    out, err = p.communicate(timeout=60 * SLOW)
     assert p.returncode == 0, err
     time.sleep(1)
     last = load.run(f"127.0.0.1:{nginx}", 1000, 16, f"/r/{tag}-3%/n0")
@@ -193,8 +193,8 @@ def test_kill_9_leaves_nothing(services, traced, nginx, tag):
     ours = held_ids(t.pid)
     assert {k for k, _ in ours} == {"prog", "map", "link"} and ours <= known_ids()
     t.service.signal(signal.SIGKILL)
-    t.service.p.wait(5)
-    end = time.monotonic() + 5  # freed after a grace period of the kernel's
+    t.service.p.wait(5 * SLOW)
+    end = time.monotonic() + 5 * SLOW  # freed after a grace period of the kernel's
     while (left := ours & known_ids()) and time.monotonic() < end:
         time.sleep(0.1)
     assert not left, left
@@ -208,7 +208,7 @@ def test_start_again_after_kill_9(services, start, nginx, tag):
     """The control socket of the dead one is in the way of nobody."""
     dead = start()
     dead.service.signal(signal.SIGKILL)
-    dead.service.p.wait(5)
+    dead.service.p.wait(5 * SLOW)
     t = start("--control", str(dead.control))
     curl(nginx, f"/r/{tag}-0/n0")
     r = run("stats", "--control", str(dead.control), "--format", "json")
@@ -362,9 +362,77 @@ def test_event_loops_only_where_they_can_be_followed(services, start, nginx):
     assert refused == (0 if ", event loops" in t.stderr() else 1), t.stderr()
 
 
+def only_capabilities(*names):
+    """Argument prefix: root's user id, and no rights but these."""
+    few = ",".join(["-all", *(f"+{n}" for n in names)])
+    return ["setpriv", f"--bounding-set={few}", f"--inh-caps={few}"]
+
+
+def without(*directories):
+    """Argument prefix: these are empty for the command, where they exist."""
+    hide = "; ".join(f"[ ! -d {d} ] || mount -t tmpfs none {d} || exit 125" for d in directories)
+    return ["unshare", "--mount", "sh", "-c", f'{hide}; exec "$@"', "sh"]
+
+
+NO_TRACEFS = without("/sys/kernel/debug", "/sys/kernel/tracing")
+
+
+@pytest.mark.parametrize("hide", [[], NO_TRACEFS], ids=["tracefs-as-it-is", "no-tracefs"])
+def test_without_sys_admin(start, plan, nginx, tag, hide):
+    """The capabilities that the documentation asks for, and not CAP_SYS_ADMIN: nothing can be mounted, spans are exact,
+    and what cannot be seen is said at start."""
+    # maps count as locked memory before 5.11, and only this raises the limit
+    old = ["sys_resource"] if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (5, 11) else []
+    few = [*hide, *only_capabilities("bpf", "perfmon", "net_admin", "sys_ptrace", "dac_read_search", *old)]
+    features = run("features", prefix=few)
+    assert features.returncode == 0, features.stderr
+    tracepoints = bool(re.search(r"^syscall-tp .* yes$", features.stdout, re.M))
+    if hide and plan == "syscall":
+        assert not tracepoints
+        r = run("--control", "off", "--attach", plan, prefix=few)
+        assert r.returncode == 3 and "syscall-tp" in one_line(r)
+        return
+    t = start(attach=plan, prefix=few)
+    for i in range(10):
+        curl(nginx, f"/r/{tag}-{i}/n0")
+    mine = assert_exact(t.stop(), tag, 10, ["n0"])
+    assert_edges(mine)
+    assert {s.service for s in mine} == {"nginx", "curl"}
+    assert ("event loops cannot be followed" in t.stderr()) == (not tracepoints), t.stderr()
+
+
+def test_without_btf():
+    """A kernel without type information, made by hiding it."""
+    release = os.uname().release
+    for place in (f"/boot/vmlinux-{release}", f"/lib/modules/{release}/vmlinux-{release}",
+                  f"/lib/modules/{release}/build/vmlinux", f"/usr/lib/modules/{release}/kernel/vmlinux",
+                  f"/usr/lib/debug/boot/vmlinux-{release}", f"/usr/lib/debug/boot/vmlinux-{release}.debug",
+                  f"/usr/lib/debug/lib/modules/{release}/vmlinux"):
+        if os.path.exists(place):
+            pytest.skip(f"{place} has type information too")
+    hide = without("/sys/kernel/btf")
+    r = run("--control", "off", prefix=hide)
+    assert r.returncode == 3
+    assert "CONFIG_DEBUG_INFO_BTF" in one_line(r)
+    r = run("features", prefix=hide)
+    assert r.returncode == 3 and "granted" not in r.stdout and "CONFIG_DEBUG_INFO_BTF" in r.stdout
+
+
+def test_refused_plan_says_why():
+    plans = re.findall(r"^(\S+) +(granted|refused)(?:: (\S+): (.*))?", run("features").stdout, re.M)
+    assert len(plans) == 4
+    if all(how == "granted" for _, how, _, _ in plans):
+        pytest.skip("this kernel grants every plan")
+    for plan, how, what, why in plans:
+        if how == "refused":
+            r = run("--control", "off", "--attach", plan)
+            line = one_line(r)
+            assert r.returncode == 3 and plan in line and what in line and why in line, r.stderr
+
+
 def test_features_names_every_plan():
     r = run("features")
-    assert r.returncode == 0, r.stderr
+    assert r.returncode == (0 if " granted" in r.stdout else 3), r.stderr
     for plan in ("fentry", "kprobe", "socket", "syscall"):
         assert plan in r.stdout
     # no root: still an answer, not a crash

@@ -13,7 +13,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = pathlib.Path(os.environ.get("WS_OUT") or ROOT / ".output")
-# How much slower than a machine of today this one is: time-outs, and nothing else, are stretched by it.
+# How much slower than a machine of today this one is: time-outs are stretched by it, bursts of load are cut.
 SLOW = float(os.environ.get("WS_SLOW", "1"))
 WIRESPAN = pathlib.Path(os.environ.get("WS_BINARY") or OUT / "wirespan")
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 
-from . import net, python
+from . import SLOW, net, python
 
 
 class Service:
@@ -54,7 +54,7 @@ class Service:
         if self.p.poll() is None:
             self.p.terminate()
             try:
-                self.p.wait(grace)
+                self.p.wait(grace * SLOW)
             except subprocess.TimeoutExpired:
                 self.p.kill()
                 self.p.wait(5)

@@ -5,6 +5,7 @@
  *
  *	sockops serve LISTEN READ WRITE
  *	sockops get   TARGET READ WRITE COUNT PATH [BODY-BYTES [TRACEPARENT]]
+ *	sockops probe-uring            (exit code 3 and the reason: there is no io_uring here)
  *
  * LISTEN and TARGET: 127.0.0.1:80, [::1]:80, [::]:80, unix:/path. The server has a thread per
  * connection. "%" in PATH becomes the number of the request; all requests go over one connection.
@@ -12,12 +13,15 @@
  * READ:  read readv recv recvfrom recvmsg recvmmsg byte peek; splice (head by read, body by splice)
  * WRITE: write writev send sendto sendmsg sendmmsg byte half; sendfile, splice (head by write, body
  *        so). writev puts one header line into each of 32 segments, TRACEPARENT into the twentieth.
+ * Both:  uring (a ring per thread; what cannot be done at once completes as task work), uring-wq (by
+ *        a worker thread of the kernel).
  *
  * Prints "ready" when it listens; `get` prints the statuses that it got, one line of JSON.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -40,14 +44,14 @@
 #define MSG_MAX (BODY_MAX + (2 << 20))
 
 enum way { W_READ, W_READV, W_RECV, W_RECVFROM, W_RECVMSG, W_RECVMMSG, W_PEEK, W_WRITE, W_WRITEV, W_SEND, W_SENDTO,
-	   W_SENDMSG, W_SENDMMSG, W_HALF, W_SENDFILE, W_BYTE, W_SPLICE };
+	   W_SENDMSG, W_SENDMMSG, W_HALF, W_SENDFILE, W_BYTE, W_SPLICE, W_URING, W_URING_WQ };
 
 static const char *const way_names[] = {
 	[W_READ] = "read", [W_READV] = "readv", [W_RECV] = "recv", [W_RECVFROM] = "recvfrom",
 	[W_RECVMSG] = "recvmsg", [W_RECVMMSG] = "recvmmsg", [W_PEEK] = "peek", [W_WRITE] = "write",
 	[W_WRITEV] = "writev", [W_SEND] = "send", [W_SENDTO] = "sendto", [W_SENDMSG] = "sendmsg",
 	[W_SENDMMSG] = "sendmmsg", [W_HALF] = "half", [W_SENDFILE] = "sendfile", [W_BYTE] = "byte",
-	[W_SPLICE] = "splice",
+	[W_SPLICE] = "splice", [W_URING] = "uring", [W_URING_WQ] = "uring-wq",
 };
 
 static enum way way_in, way_out;
@@ -68,6 +72,61 @@ static enum way parse_way(const char *name)
 	errno = EINVAL;
 	die(name);
 	return 0;
+}
+
+/* ---- io_uring ------------------------------------------------------------------------------- */
+
+static int probe_uring(void)
+{
+	struct io_uring r;
+	int err = io_uring_queue_init(4, &r, 0);
+
+	if (err) {
+		fprintf(stderr, "io_uring_setup: %s\n", strerror(-err));
+		return 3;
+	}
+	io_uring_queue_exit(&r);
+	return 0;
+}
+
+static __thread struct io_uring ring;
+static __thread bool ring_is_open;
+
+static void close_ring(void)
+{
+	if (ring_is_open)
+		io_uring_queue_exit(&ring);
+	ring_is_open = false;
+}
+
+/* One recv or send by this thread's own ring. */
+static ssize_t ring_transfer(int fd, char *buf, size_t len, bool sends, enum way way)
+{
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe *cqe;
+	ssize_t n;
+
+	if (!ring_is_open && (errno = -io_uring_queue_init(4, &ring, 0)))
+		die("io_uring_setup");
+	ring_is_open = true;
+	sqe = io_uring_get_sqe(&ring);
+	if (sends)
+		io_uring_prep_send(sqe, fd, buf, len, MSG_NOSIGNAL);
+	else
+		io_uring_prep_recv(sqe, fd, buf, len, 0);
+	if (way == W_URING_WQ)
+		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
+	io_uring_submit(&ring);
+	do
+		n = io_uring_wait_cqe(&ring, &cqe);
+	while (n == -EINTR);
+	if (n)
+		goto out;
+	n = cqe->res;
+	io_uring_cqe_seen(&ring, cqe);
+out:
+	errno = n < 0 ? -n : 0;
+	return n < 0 ? -1 : n;
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -120,6 +179,9 @@ static ssize_t get_some(int fd, char *buf, size_t len, bool body)
 		return read(fd, buf, body ? len : 1);
 	case W_SPLICE:
 		return body ? get_splice(fd, buf, len) : read(fd, buf, len);
+	case W_URING:
+	case W_URING_WQ:
+		return ring_transfer(fd, buf, len, false, way_in);
 	default:
 		return read(fd, buf, len);
 	}
@@ -176,7 +238,9 @@ static ssize_t get_message(int fd, char *buf, size_t size)
 static int put_all(int fd, const char *buf, size_t len)
 {
 	while (len) {
-		ssize_t n = write(fd, buf, len);
+		ssize_t n = way_out == W_URING || way_out == W_URING_WQ ?
+				    ring_transfer(fd, (char *)buf, len, true, way_out) :
+				    write(fd, buf, len);
 
 		if (n <= 0)
 			return -1;
@@ -366,6 +430,7 @@ static void *serve_connection(void *arg)
 		if (put_message(fd, out, head, body))
 			break;
 	}
+	close_ring();
 	close(fd);
 	free(in);
 	free(out);
@@ -426,6 +491,7 @@ static int get(char *target, long count, const char *path, size_t body, const ch
 			die("read");
 		ok += !strncmp(in, "HTTP/1.1 200 ", 13);
 	}
+	close_ring();
 	close(fd);
 	free(buf);
 	free(in);
@@ -438,6 +504,8 @@ int main(int argc, char **argv)
 	size_t body;
 
 	signal(SIGPIPE, SIG_IGN);
+	if (argc == 2 && !strcmp(argv[1], "probe-uring"))
+		return probe_uring();
 	if (argc < 5)
 		goto usage;
 	way_in = parse_way(argv[3]);
@@ -452,6 +520,7 @@ int main(int argc, char **argv)
 	return get(argv[2], atol(argv[5]), argv[6], body, argc > 8 ? argv[8] : NULL);
 usage:
 	fputs("usage: sockops serve LISTEN READ WRITE\n"
-	      "       sockops get TARGET READ WRITE COUNT PATH [BODY-BYTES [TRACEPARENT]]\n", stderr);
+	      "       sockops get TARGET READ WRITE COUNT PATH [BODY-BYTES [TRACEPARENT]]\n"
+	      "       sockops probe-uring\n", stderr);
 	return 2;
 }

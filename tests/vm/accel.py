@@ -7,7 +7,7 @@ import guest
 from errors import VmError
 
 PROBE_TIME = 20  # seconds in which KVM boots a kernel and runs `true`, by far
-TCG_SLOW = 6  # how much longer things take under emulation; tests multiply their time limits by WS_SLOW
+TCG_SLOW = 8  # how much longer things take under emulation; tests multiply their time limits by WS_SLOW
 
 
 def _boot_id():

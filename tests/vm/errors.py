@@ -12,3 +12,7 @@ class VmError(Exception):
 
 class NotBooted(VmError):
     """The guest hung before the command began, so that it can be tried again."""
+
+
+class Hung(VmError):
+    """The guest gave no sign of life any more while the command ran."""

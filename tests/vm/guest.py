@@ -17,27 +17,30 @@ import time
 import tty
 
 import initramfs
-from errors import NotBooted, VmError
+from errors import Hung, NotBooted, VmError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAKE_OWN = re.compile(r"MAKE|MFLAGS|LD_|DEBIAN_FRONTEND|_$|OLDPWD|SHLVL|DISPLAY|XDG_|DBUS_|SSH_|TMUX|SUDO_")
 # Fresh in the guest, so that what a caller needs below them has to be brought along.
 FRESH = ("/tmp", "/run", "/dev", "/proc", "/sys")
 CONSOLE_LINES = 40
+SILENCE = 120  # seconds without the sign of life that the guest gives every five
 TCG_CPU = "max,la57=off"  # five-level page tables only make emulation slower
 PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
-TROUBLE = re.compile(r"BUG: .*|WARNING: .*|general protection fault.*|Oops: .*|INFO: task .* blocked.*|.*soft lockup.*")
+# A soft lockup or a stall says that the host had no time for the guest.
+TROUBLE = re.compile(r"BUG: (?!soft lockup|workqueue lockup).*|WARNING: .*|general protection fault.*|Oops: .*")
 
 
 class Options:
-    """How to boot. cmdline: kernel parameters; sysctl: {name: value}, set before the command runs."""
+    """How to boot. cmdline: kernel parameters; sysctl: {name: value}, set before the command runs. calm: under
+    emulation time slices are stretched as the work is, so that as few tasks are preempted as on a machine."""
 
     def __init__(self, cmdline="", sysctl=None, cgroup=2, memory=3072, cpus=2, accel=None, timeout=900,
-                 boot_timeout=120, results=None, shell=False):
+                 boot_timeout=120, results=None, shell=False, calm=True):
         self.cmdline, self.sysctl, self.cgroup = cmdline, sysctl or {}, cgroup
         self.memory, self.cpus, self.accel = memory, cpus, accel
         self.timeout, self.boot_timeout = timeout, boot_timeout
-        self.results, self.shell = results, shell
+        self.results, self.shell, self.calm = results, shell, calm
 
 
 class Result:
@@ -86,6 +89,7 @@ class Guest:
         # cache=loose: the host's files do not change under a test; msize: the most that virtio takes
         settings = {"cgroup": self.options.cgroup, "msize": 512000, "cache": "loose", "keep": " ".join(keep),
                     "results": int(bool(self.options.results)), "shell": int(self.options.shell),
+                    "calm": int(self.options.calm and self.accel == "tcg"),
                     "rows": size.lines, "columns": size.columns, "modules": os.path.realpath(self.kernel.modules),
                     "config": os.path.realpath(self.kernel.dir / "config")}
         sysctl = "".join(f"sysctl -qw {shlex.quote(f'{k}={v}')} || exit 125\n" for k, v in self.options.sysctl.items())
@@ -160,11 +164,13 @@ class Guest:
     # ---- while it runs ------------------------------------------------------------------------
 
     def _on_control(self, data):
+        self.heard = time.monotonic()
         *lines, self.control = (self.control + data).split(b"\n")
         for line in lines:
             what, _, rest = line.decode(errors="replace").partition(" ")
             if what == "ready":
                 self.result.boot = time.monotonic() - self.began
+                self.console.trouble.clear()  # what an emulated machine lacks, said while it boots
             if what in ("init", "ready"):
                 self.state = what
             elif what == "exit":
@@ -175,15 +181,16 @@ class Guest:
                 self.failure = rest
 
     def _deadline(self):
-        """(when, what then) for the state that it is in."""
+        """(when, what then, as which error) for the state that it is in."""
         if self.result.code is not None or self.failure:
-            return self.ended + 15, "did not power off"
+            return self.ended + 15, "did not power off", VmError
         if self.state != "ready":
-            return self.began + self.options.boot_timeout, f"did not boot in {self.options.boot_timeout} s"
+            return self.began + self.options.boot_timeout, f"did not boot in {self.options.boot_timeout} s", NotBooted
         if not self.options.timeout:
-            return float("inf"), ""
-        return (self.began + self.result.boot + self.options.timeout,
-                f"the command did not end in {self.options.timeout} s: killed")
+            return float("inf"), "", VmError
+        return min((self.began + self.result.boot + self.options.timeout,
+                    f"the command did not end in {self.options.timeout} s: killed", VmError),
+                   (self.heard + SILENCE, f"hung: no sign of life in {SILENCE} s", Hung), key=lambda d: d[0])
 
     def _loop(self, sinks):
         sel = selectors.DefaultSelector()
@@ -193,10 +200,10 @@ class Guest:
             sel.register(sys.stdin, selectors.EVENT_READ, "stdin")
         open_ = set(self.sockets)
         while open_:
-            when, what = self._deadline()
+            when, what, kind = self._deadline()
             wait = min(when - time.monotonic(), 1)
             if wait <= 0:
-                raise self.error(what, NotBooted if self.state != "ready" and not self.failure else VmError)
+                raise self.error(what, kind)
             for key, _ in sel.select(wait):
                 data = os.read(key.fd, 65536)
                 if key.data == "stdin":

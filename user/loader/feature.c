@@ -59,7 +59,7 @@ static int probe_btf(struct features *f)
 	struct btf *btf = btf__load_vmlinux_btf();
 
 	if (!btf)
-		return errno ? errno : ENOENT;
+		return !errno || errno == ESRCH ? ENOENT : errno; /* ESRCH: looked everywhere */
 	btf__free(btf);
 	return 0;
 }
@@ -116,6 +116,23 @@ static int try_tracing(const char *target, enum bpf_attach_type type, const stru
 		return -link;
 	close(link);
 	return 0;
+}
+
+/* lockdown=confidentiality loads tracing programs, and hides the helper from them. */
+static int probe_read_kernel(struct features *f)
+{
+	const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 1, .src_reg = 10 },
+		{ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = 1, .imm = -8 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 2, .imm = 8 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 3, .imm = 0 },
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_probe_read_kernel },
+		nothing[0],
+		nothing[1],
+	};
+	int err = try_tracing("inet_sock_set_state", BPF_TRACE_RAW_TP, insns, 7);
+
+	return err && !try_tracing("inet_sock_set_state", BPF_TRACE_RAW_TP, nothing, 2) ? EPERM : err;
 }
 
 static int probe_tp_btf(struct features *f)
@@ -270,6 +287,8 @@ static int probe_kprobe(struct features *f)
 }
 
 #define TRACING "CAP_BPF and CAP_PERFMON"
+/* Debian's kernels: above 2 perf events are for CAP_SYS_ADMIN only, and 3 is their default. */
+#define PERF_RIGHTS "without CAP_SYS_ADMIN kernel.perf_event_paranoid=2"
 
 static const struct {
 	const char *name, *desc, *remedy;
@@ -280,11 +299,12 @@ static const struct {
 	[FEAT_HOST_PIDS] = { "host-pids", "the host's pid namespace", "in a container: hostPID: true, --pid=host",
 			     probe_host_pids },
 	[FEAT_BTF] = { "btf", "kernel type information", "a kernel built with CONFIG_DEBUG_INFO_BTF", probe_btf },
+	[FEAT_READ_KERNEL] = { "read-kernel", "kernel memory, read by programs", "lockdown below confidentiality",
+			       probe_read_kernel, TRACING },
 	[FEAT_RINGBUF] = { "ringbuf", "BPF ring buffer", "kernel 5.8 or newer", probe_ringbuf, "CAP_BPF" },
 	[FEAT_TASK_STORAGE] = { "task-storage", "per-thread BPF storage", "kernel 5.11 or newer", probe_task_storage,
 				"CAP_BPF" },
-	[FEAT_TP_BTF] = { "tp-btf", "BTF tracepoints", "kernel 5.5 or newer, lockdown below confidentiality",
-			  probe_tp_btf, TRACING },
+	[FEAT_TP_BTF] = { "tp-btf", "BTF tracepoints", "kernel 5.5 or newer", probe_tp_btf, TRACING },
 	[FEAT_ITER] = { "iter", "iterator over open files", "kernel 5.8 or newer", probe_iter, TRACING },
 	[FEAT_SOCK_LENGTH] = { "sock-length", "tracepoints sock_send_length, sock_recv_length", "kernel 6.3 or newer",
 			       probe_sock_length, TRACING },
@@ -292,9 +312,10 @@ static const struct {
 	[FEAT_LOOP] = { "loop", "loops as a call of the kernel", "kernel 5.17 or newer", probe_loop, TRACING },
 	[FEAT_TRACEFS] = { "tracefs", "tracefs, found or privately mounted", "CAP_SYS_ADMIN, or mount it",
 			   probe_tracefs },
-	[FEAT_SYSCALL_TP] = { "syscall-tp", "system call tracepoints", "CONFIG_FTRACE_SYSCALLS", probe_syscall_tp, TRACING },
+	[FEAT_SYSCALL_TP] = { "syscall-tp", "system call tracepoints", "CONFIG_FTRACE_SYSCALLS; " PERF_RIGHTS,
+			       probe_syscall_tp, TRACING },
 	[FEAT_FENTRY] = { "fentry", "fentry programs", "lockdown off, ftrace direct calls", probe_fentry, TRACING },
-	[FEAT_KPROBE] = { "kprobe", "kprobes", "CONFIG_KPROBES, lockdown off", probe_kprobe, TRACING },
+	[FEAT_KPROBE] = { "kprobe", "kprobes", "CONFIG_KPROBES; " PERF_RIGHTS, probe_kprobe, TRACING },
 	[FEAT_STREAM_OPS] = { "stream-ops", "inet_sendmsg and the like, as we know them",
 			      "another attach plan (a report of this kernel's version is welcome)", probe_stream_ops },
 };
@@ -307,10 +328,11 @@ static const enum feature current_needs[] = { FEAT_TASK_STORAGE, FEAT_TASK_REGS,
  * is no build of the plan for older kernels.
  */
 static const enum feature plan_needs[__PLAN_CNT][8] = {
-	[PLAN_FENTRY] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_FENTRY, FEAT_STREAM_OPS },
-	[PLAN_SOCKET] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_SOCK_LENGTH, FEAT_TASK_REGS, FEAT_LOOP },
-	[PLAN_KPROBE] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_KPROBE, FEAT_STREAM_OPS },
-	[PLAN_SYSCALL] = { FEAT_BTF, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_SYSCALL_TP },
+	[PLAN_FENTRY] = { FEAT_BTF, FEAT_READ_KERNEL, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_FENTRY, FEAT_STREAM_OPS },
+	[PLAN_SOCKET] = { FEAT_BTF, FEAT_READ_KERNEL, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_SOCK_LENGTH, FEAT_TASK_REGS,
+			  FEAT_LOOP },
+	[PLAN_KPROBE] = { FEAT_BTF, FEAT_READ_KERNEL, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_KPROBE, FEAT_STREAM_OPS },
+	[PLAN_SYSCALL] = { FEAT_BTF, FEAT_READ_KERNEL, FEAT_RINGBUF, FEAT_TP_BTF, FEAT_ITER, FEAT_SYSCALL_TP },
 };
 
 const char *feature__name(enum feature f)

@@ -13,6 +13,7 @@ enum feature {
 	FEAT_PRIVILEGE,	     /* capabilities */
 	FEAT_HOST_PIDS,	     /* the host's pid namespace */
 	FEAT_BTF,
+	FEAT_READ_KERNEL,    /* programs may read kernel memory */
 	FEAT_RINGBUF,
 	FEAT_TASK_STORAGE,
 	FEAT_TP_BTF,	     /* BTF tracepoints: process and socket life */

@@ -105,8 +105,10 @@ static int load_and_attach(struct loader *l)
 	int err = programs__load(&l->p);
 
 	if (err) {
-		log_error("cannot load programs: %s. See `wirespan features`, and --log-level=debug for the verifier's words.",
-			  strerror(-err));
+		/* Before 5.11 maps are locked memory, and libbpf raises the limit only where it may. */
+		log_error("cannot load programs: %s%s. See `wirespan features`, and --log-level=debug for the verifier's words.",
+			  strerror(-err), err == -EPERM && l->p.legacy ?
+			  " (below Linux 5.11 it takes CAP_SYS_RESOURCE, or `ulimit -l unlimited`)" : "");
 		return err;
 	}
 	err = programs__attach(&l->p, &program);

@@ -1,0 +1,260 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The end-to-end tests under other kernels: one guest per row, every attach plan that it has to grant.
+
+    matrix.py                  `make test-vm`: two kernels, a short selection
+    matrix.py --full           `make test-vm-full`: every kernel and restriction, about an hour under emulation
+    matrix.py --only 6.1,lock  rows whose name has one of these in it; --list shows the names
+
+A row fails if a test fails or hangs, if no test passed, if `wirespan features` grants other plans than the table says
+(refused is a regression, granted but unlisted would go untested), if a plan's tests did not run, if processes are
+left, or if the kernel complains. A kernel that cannot be had or does not boot is one failure; the others go on.
+"""
+import argparse
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+import sys
+import time
+import xml.etree.ElementTree
+
+sys.dont_write_bytecode = True
+
+import guest  # noqa: E402
+import vm  # noqa: E402
+from errors import Hung, VmError  # noqa: E402
+
+OUT = pathlib.Path(os.environ.get("WS_OUT") or guest.ROOT / ".output").absolute()
+ALL_PLANS = ("fentry", "kprobe", "socket", "syscall")
+BEFORE_6_3 = ("fentry", "kprobe", "syscall")  # socket needs tracepoints of 6.3
+
+E2E = "tests/e2e/test_"
+# Every call, both families, a body to the byte, connections from before, a header that is read: one start per plan.
+SHORT = [f"{E2E}smoke.py", f"{E2E}running.py", "-k", "test_smoke or test_features_names"]
+# What depends on the kernel, a test or two of each kind: a start of the tracer costs 10 to 20 seconds under emulation.
+# Exporters and frameworks do not, and every import of one takes ten seconds more.
+FULL = [*(f"{E2E}{name}.py" for name in ("smoke", "syscalls", "counts", "context", "namespaces", "running")), "-k",
+        "test_smoke or test_bodies_read_by_splice or (test_io_uring and (uring-tcp or wq-unix)) or test_short_lived or "
+        "(test_received and b3-multi) or test_equal_port_pairs or test_joined_through or test_kill_9 or test_command or "
+        "test_refused_plan or test_features_names or test_without_root or test_without_a_capability or test_without_btf"]
+# That it traces at all, exactly, or says why not.
+TRACES = [f"{E2E}smoke.py", f"{E2E}running.py", "-k", "test_smoke or test_refused_plan or test_features_names"]
+FEW_RIGHTS = [f"{E2E}running.py", "-k", "test_without_sys_admin"]
+# Debian's default is 3: perf events only with CAP_SYS_ADMIN. The kernel's own is this.
+OTHERS = {"kernel.perf_event_paranoid": 2}
+CONNECTIONS = [f"{E2E}counts.py", "-k", "test_nginx_counts and 512"]
+PREEMPTED = [f"{E2E}counts.py", "-k", "test_preempted"]
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    kernel: str
+    plans: tuple          # exactly these have to be granted
+    tests: list           # pytest's arguments
+    short: bool = False   # in `make test-vm`
+    cmdline: str = ""
+    sysctl: dict = dataclasses.field(default_factory=dict)
+    cgroup: int = 2
+    calm: bool = True     # guest.Options
+    timeout: int = 3600
+
+
+ROWS = [
+    Row("5.10", "5.10", BEFORE_6_3, SHORT, short=True, timeout=1800),
+    Row("newest", "newest", ALL_PLANS, SHORT, short=True, timeout=1800),
+    *(Row(f"{k} all tests", k, plans, FULL, timeout=4 * 3600) for k, plans in (
+        ("5.10", BEFORE_6_3), ("6.1", BEFORE_6_3), ("6.12", ALL_PLANS), ("6.18", ALL_PLANS), ("newest", ALL_PLANS))),
+    Row("6.1 lockdown=integrity", "6.1", BEFORE_6_3, TRACES, cmdline="lockdown=integrity"),
+    Row("6.12 lockdown=integrity", "6.12", ALL_PLANS, TRACES, cmdline="lockdown=integrity"),
+    # Kernel memory must not be read at all: whatever is asked for has to be refused, with the reason.
+    Row("6.1 lockdown=confidentiality", "6.1", (), TRACES, cmdline="lockdown=confidentiality"),
+    Row("6.12 lockdown=confidentiality", "6.12", (), TRACES, cmdline="lockdown=confidentiality"),
+    Row("6.1 cgroup v1", "6.1", BEFORE_6_3, TRACES, cgroup=1),
+    Row("newest cgroup v1", "newest", ALL_PLANS, TRACES, cgroup=1),
+    Row("6.1 perf_event_paranoid=3", "6.1", BEFORE_6_3, TRACES, sysctl={"kernel.perf_event_paranoid": 3}),
+    Row("6.1 perf_event_paranoid=4", "6.1", BEFORE_6_3, TRACES, sysctl={"kernel.perf_event_paranoid": 4}),
+    Row("5.10 without CAP_SYS_ADMIN", "5.10", BEFORE_6_3, FEW_RIGHTS, sysctl=OTHERS),
+    Row("6.12 without CAP_SYS_ADMIN", "6.12", ALL_PLANS, FEW_RIGHTS, sysctl=OTHERS),
+    Row("6.1 512 connections", "6.1", BEFORE_6_3, CONNECTIONS),
+    Row("newest 512 connections", "newest", ALL_PLANS, CONNECTIONS),
+    Row("6.1 preempt=full", "6.1", BEFORE_6_3, PREEMPTED, cmdline="preempt=full", calm=False),
+    Row("newest preempt=full", "newest", ALL_PLANS, PREEMPTED, cmdline="preempt=full", calm=False),
+]
+
+COMMAND = """\
+cat /proc/version >"$WS_RESULTS/version"
+"$WS_OUT/wirespan" features >"$WS_RESULTS/features"
+exec "$WS_OUT/venv/bin/python" -m pytest -q -p no:cacheprovider --timeout=$((45 * ${WS_SLOW:-1})) \\
+	--junitxml="$WS_RESULTS/junit.xml" "$@"
+"""
+
+
+class Outcome:
+    """What came of one row. `plans`: {plan or "": [passed, failed, skipped]}."""
+
+    def __init__(self, row):
+        self.row, self.version = row, row.kernel
+        self.plans, self.failures, self.features, self.boot, self.took, self.hung = {}, [], {}, 0.0, 0.0, ""
+
+    def sums(self):
+        passed, failed, skipped = (sum(n[i] for n in self.plans.values()) for i in range(3))
+        return passed, failed + len(self.failures), skipped
+
+
+def plan_of(test):
+    m = re.search(rf"[\[-]({'|'.join(ALL_PLANS)})(?=[\]-])", test)
+    return m[1] if m else ""
+
+
+def read_junit(path):
+    counts = {}
+    for case in xml.etree.ElementTree.parse(path).iter("testcase"):
+        n = counts.setdefault(plan_of(case.get("name", "")), [0, 0, 0])
+        kinds = {child.tag for child in case}
+        n[1 if kinds & {"failure", "error"} else 2 if "skipped" in kinds else 0] += 1
+    return counts
+
+
+def quoted(args):
+    return " ".join("'" + a.replace("'", "'\\''") + "'" for a in args)
+
+
+def judge(outcome, result, results, plans):
+    """Fills in what the guest left behind and what is wrong with it."""
+    row, bad = outcome.row, outcome.failures
+    if (results / "version").exists():
+        text = (results / "version").read_text()
+        release = re.search(r"Linux version (\S+)", text)
+        debian = re.findall(r"Debian (\d[\w.+~-]*)", text)  # the compiler's, then the kernel's
+        outcome.version = f"{debian[-1] if debian else '?'} ({release[1] if release else '?'})"
+    if (results / "features").exists():
+        table = re.findall(r"^(\S+) +(granted|refused)(?:: )?(.*)$", (results / "features").read_text(), re.M)
+        outcome.features = {plan: why if how == "refused" else "granted" for plan, how, why in table}
+    if result is None and not outcome.features:
+        return  # it did not come that far
+    granted = {p for p, how in outcome.features.items() if how == "granted"}
+    for p in sorted(set(row.plans) - granted):
+        bad.append(f"plan {p} is refused: {outcome.features.get(p, 'wirespan features does not name it')}")
+    for p in sorted(granted - set(row.plans)):
+        bad.append(f"plan {p} is granted; the table does not have it")
+    if (results / "junit.xml").exists():
+        outcome.plans = read_junit(results / "junit.xml")
+        for p in plans:
+            if not any(outcome.plans.get(p, [0, 0, 0])[:2]):
+                bad.append(f"plan {p}: no test of it ran")
+        if not sum(n[0] for n in outcome.plans.values()):
+            bad.append("no test passed")
+    if result is None:
+        return
+    if not (results / "junit.xml").exists() or (result.code and not any(n[1] for n in outcome.plans.values())):
+        bad.append(f"pytest ended with {result.code}")
+    bad += [f"left running: {line}" for line in result.left]
+    bad += [f"kernel says: {line}" for line in result.trouble]
+
+
+def run(row, plan, logs):
+    """One row. An emulated guest that hangs gets a second try, which is said: processors of qemu's have been seen to spin
+    in code that another one had just patched, as attaching does. What hangs for another reason does so again."""
+    outcome = run_once(row, plan, logs)
+    if outcome.hung:
+        print(f"== {row.name}: {outcome.hung}; once more", flush=True)
+        hung, outcome = outcome.hung, run_once(row, plan, logs)
+        outcome.hung = hung
+    return outcome
+
+
+def run_once(row, plan, logs):
+    print(f"== {row.name}: {row.kernel}{' ' + row.cmdline if row.cmdline else ''}", flush=True)
+    outcome, result = Outcome(row), None
+    results = logs / re.sub(r"[^\w.=-]+", "-", row.name)
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    plans = [p for p in row.plans if plan in (None, p)]
+    options = guest.Options(cmdline=row.cmdline, sysctl=row.sysctl, cgroup=row.cgroup, calm=row.calm,
+                            timeout=row.timeout, results=str(results))
+    env = {"WS_OUT": str(OUT), "WS_PLANS": ",".join(plans)}
+    began = time.monotonic()
+    with open(results / "output", "wb") as log:
+        def sink(data):
+            log.write(data)
+            vm.to_fd(1)(data)
+        try:
+            result = vm.boot(row.kernel, f"set -- {quoted(row.tests)}\n{COMMAND}", options, {"out": sink, "err": sink},
+                             env, cwd=str(guest.ROOT))
+            outcome.boot = result.boot
+        except VmError as e:
+            vm.complain(e)
+            outcome.hung = str(e) if isinstance(e, Hung) else ""
+            outcome.failures.append(str(e))
+            (results / "console").write_text(e.console)
+    judge(outcome, result, results, plans)
+    outcome.took = time.monotonic() - began
+    passed, failed, skipped = outcome.sums()
+    for text in outcome.failures:
+        print(f"== {row.name}: {text}")
+    print(f"== {row.name}: {passed} passed, {failed} failed{f', {skipped} skipped' if skipped else ''}; booted in "
+          f"{outcome.boot:.0f} s, {outcome.took:.0f} s in all", flush=True)
+    return outcome
+
+
+def cell(outcome, plan):
+    passed, failed, _ = outcome.plans.get(plan, [0, 0, 0])
+    if failed:
+        return f"**{failed} failed**, {passed} passed"
+    if passed:
+        return f"{passed} passed"
+    how = outcome.features.get(plan)
+    return "did not run" if how in (None, "granted") else "refused: " + how.split(":")[0]
+
+
+def table(outcomes):
+    print(f"\n| kernel, as booted | under | {' | '.join(ALL_PLANS)} | seconds |\n|{'---|' * (len(ALL_PLANS) + 3)}")
+    for o in outcomes:
+        under = o.row.name.removeprefix(o.row.kernel).strip() or "short selection"
+        print(f"| {o.version} | {under} | {' | '.join(cell(o, p) for p in ALL_PLANS)} | {o.took:.0f} |")
+
+
+def main():
+    p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    p.add_argument("--full", action="store_true")
+    p.add_argument("--only", metavar="NAMES")
+    p.add_argument("--plan", choices=ALL_PLANS, help="force only this one")
+    p.add_argument("--list", action="store_true")
+    a = p.parse_args()
+    wanted = a.only.split(",") if a.only else None
+    # the full matrix has the short rows' tests in longer ones
+    rows = [r for r in ROWS if (any(w in r.name for w in wanted) if wanted else r.short != a.full)]
+    if a.list or not rows:
+        print("\n".join(r.name for r in ROWS))
+        return 0 if a.list else 2
+    if not (OUT / "wirespan").exists():
+        print(f"matrix.py: {OUT}/wirespan is not built: run make", file=sys.stderr)
+        return 2
+    guest.on_signals()
+    outcomes, interrupted = [], False
+    try:
+        for row in rows:
+            outcomes.append(run(row, a.plan, OUT / "vm"))
+    except KeyboardInterrupt:
+        interrupted = True
+    if outcomes:
+        table(outcomes)
+    not_run = [r.name for r in rows[len(outcomes):]]
+    left_out = not_run + [r.name for r in ROWS if r not in rows and not (a.full and r.short)]
+    if left_out:
+        print("\nnot run: " + ", ".join(left_out))
+    sums = [sum(n) for n in zip(*(o.sums() for o in outcomes))] or [0, 0, 0]
+    for o in outcomes:
+        if o.hung:
+            print(f"{o.row.name}: started again: {o.hung}")
+    if sums[2]:
+        print(f"{sums[2]} skipped by probing (reasons above)")
+    print(f"{sums[0]} passed, {sums[1] + len(not_run)} failed")
+    return 130 if interrupted else int(sums[1] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
