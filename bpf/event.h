@@ -264,7 +264,8 @@ struct ws_runtime {
 	__u32 context;	   /* PyThreadState.context */
 	__u32 entered;	   /* PyContext.ctx_entered */
 	__u32 fut_context; /* FutureObj.fut_context0; 0: not known in this version */
-	__u32 flags;
+	__u32 uv_context;  /* UVStream.context; 0: not found yet (the kernel looks for it at the first read) */
+	__u64 context_type; /* address of PyContext_Type */
 };
 
 enum ws_runtime_kind { WS_RT_NONE, WS_RT_CPYTHON };
@@ -303,6 +304,6 @@ WS_ASSERT(sizeof(struct ws_ev_sock) == 272, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_state) == 48, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_proc) == 64, "ABI");
 WS_ASSERT(sizeof(struct ws_ctl) == 32, "ABI");
-WS_ASSERT(sizeof(struct ws_runtime) == 32, "ABI");
+WS_ASSERT(sizeof(struct ws_runtime) == 40, "ABI");
 
 #endif

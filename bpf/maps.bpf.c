@@ -14,6 +14,7 @@ struct procs_map procs SEC(".maps");
 struct runtimes_map runtimes SEC(".maps");
 struct bindings_map bindings SEC(".maps");
 struct items_map items SEC(".maps");
+struct writers_map writers SEC(".maps");
 struct listeners_map listeners SEC(".maps");
 struct ctl_map ctl SEC(".maps");
 struct kstats_map kstats SEC(".maps");

@@ -70,6 +70,8 @@ struct xfer {
 	} at; /* how far an iovec is gathered */
 };
 
+enum reading { READING_NOTHING, READING_WORK, READING_OTHER };
+
 /* What a thread is working on. Lives and dies with it. */
 struct thread_state {
 	struct ws_token tok;
@@ -79,7 +81,10 @@ struct thread_state {
 	__u32 mm_idx;
 	__u32 used; /* a provisional token was handed out */
 	__u32 runtime; /* its process is in `runtimes`; as of `epoch` */
-	__u32 pad;
+	__u8 reading;  /* enum reading: what was read last */
+	__u8 flushing; /* what it writes belongs to `flush`, whatever its context */
+	__u8 pad[2];
+	struct ws_token flush;
 	__u64 window;  /* context of the last read, until something else is read */
 	__u64 tok_ctx; /* context in which `tok` was read, 0: the thread itself */
 	__u64 io_ctx;  /* context in which something else was read last: whom that wakes has waited for it */
@@ -179,6 +184,13 @@ struct items_map {
 	__type(value, struct ws_token);
 };
 
+struct writers_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct object_key);
+	__type(value, struct ws_token);
+};
+
 struct listeners_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, HASH_FLAGS);
@@ -214,6 +226,7 @@ extern struct procs_map procs SEC(".maps");		     /* control thread; kernel at f
 extern struct runtimes_map runtimes SEC(".maps");	     /* control thread; kernel at fork, exec, exit */
 extern struct bindings_map bindings SEC(".maps");	     /* kernel only: what a context works on; oldest go */
 extern struct items_map items SEC(".maps");		     /* kernel only: what a queued work item belongs to; oldest go */
+extern struct writers_map writers SEC(".maps");	     /* kernel only: whose bytes a transport holds back; oldest go */
 extern struct listeners_map listeners SEC(".maps");	     /* kernel: count of listeners per (netns, port) */
 extern struct ctl_map ctl SEC(".maps");			     /* pipeline thread writes through mmap */
 extern struct kstats_map kstats SEC(".maps");		     /* kernel counts, user space sums */

@@ -100,6 +100,7 @@ static __always_inline void context_reads(struct thread_state *ts, struct task_s
 {
 	struct logical l;
 
+	ts->reading = work ? READING_WORK : READING_OTHER;
 	ts->window = 0;
 	ts->io_ctx = 0;
 	if (work)
@@ -119,6 +120,10 @@ static __always_inline void context_writes(struct thread_state *ts, struct task_
 {
 	struct logical l;
 
+	if (ts->flushing) {
+		*tok = ts->flush;
+		return;
+	}
 	if (!thread_logical(ts, task, &l) || !l.ctx)
 		return;
 	if (ts->tok_ctx == l.ctx && tok->kind == WS_TOK_THREAD && !(tok->flags & WS_TOKEN_NONBLOCK))

@@ -10,6 +10,17 @@ $(O)/tests/unit/%: tests/unit/%.c $$(SAN_OBJS)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -I$(O)/pb $(BASE_CFLAGS) -O1 -g $(SAN) -MMD -MP $< $(SAN_OBJS) -o $@ -lcmocka $(LDLIBS)
 
+# What test_runtime reads: one source, linked in the three ways that interpreters and their modules are.
+SAMPLE := $(O)/tests/unit/sample
+unit $(O)/tests/unit/test_runtime: | $(SAMPLE)/rela.so $(SAMPLE)/relr.so $(SAMPLE)/fixed
+$(SAMPLE)/rela.so: SAMPLE_FLAGS := -shared -fPIC -Wl,--hash-style=gnu
+$(SAMPLE)/relr.so: SAMPLE_FLAGS := -shared -fPIC -Wl,--hash-style=sysv -Wl,-z,pack-relative-relocs
+$(SAMPLE)/fixed: SAMPLE_FLAGS := -no-pie -fno-pie -rdynamic
+$(SAMPLE)/%: tests/unit/sample/methods.c
+	$(call msg,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -O1 -s $(SAMPLE_FLAGS) $< -o $@
+
 .PHONY: unit
 ## make unit         unit tests (ASan, UBSan, failed allocations)
 unit: $(UNIT_BINS)
@@ -41,6 +52,19 @@ $(O)/tests/tools/verifier: tests/tools/verifier.c $$(OBJS)
 	$(call msg,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) $< $(filter %.o,$^) -o $@ $(LDLIBS)
+
+# What is known about a process's language runtime, for tests that compare it with what the process says itself.
+RUNTIME_OBJS = $(filter $(O)/obj/user/base/% $(O)/obj/user/model/% $(O)/obj/user/runtime/% \
+	$(O)/obj/user/enrich/proc_read.o,$(OBJS))
+$(O)/tests/tools/rtinspect: tests/tools/rtinspect.c $$(RUNTIME_OBJS)
+	$(call msg,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) $< $(filter %.o,$^) -o $@ $(LDLIBS)
+
+.PHONY: runtimes
+## make runtimes     every interpreter that is installed, against what it says about itself (ARGS='-k 3.12' selects)
+runtimes: deps $(O)/tests/tools/rtinspect
+	$(Q)$(PY) -m pytest -q --timeout=120 -rs tests/runtimes $(ARGS)
 
 .PHONY: verifier
 ## make verifier     instructions of every program, and what this kernel's verifier makes of them (root; ARGS=--max)

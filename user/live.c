@@ -40,6 +40,9 @@
 #define LOOP_TRIAL_NS 5000000000ull
 #define MAILBOX_MAX (8u << 20)
 #define SERVES_SLOTS 4096u
+/* A worker that was forked imports what it serves with before its first connection; it is looked at again after this. */
+#define FORKED_NS 1000000000ull
+#define FORKED_SLOTS 256u
 /* Records of the kernel between two looks at the mail: under load the ring is never empty, and answers must come in. */
 #define LOOK_EVERY 256u
 /* While what is left is sent: how often it is asked whether somebody has lost patience. */
@@ -81,6 +84,11 @@ struct live {
 	uint64_t loops_since;
 	bool loops_call; /* one of them has opened a connection */
 	bool contexts; /* runtimes are looked into: their evidence is not switched off */
+	struct {
+		uint32_t tgid; /* 0: free */
+		uint64_t due;
+	} forked[FORKED_SLOTS];
+	uint32_t n_forked;
 	uint32_t serves[SERVES_SLOTS]; /* pipeline thread: processes told of as serving, by id */
 	uint64_t started;
 };
@@ -283,29 +291,59 @@ static void describe(struct live *l, const struct note *n, const char *tail)
 	dynbuf__free(&out);
 }
 
-/* A process that serves, and whose runtime tells its pieces of work apart: that is read from now on. */
+/*
+ * A process that serves, and whose runtime tells its pieces of work apart: that is read from now on. Looked at when it
+ * listens or is forked, and again at its first connection: by then it has imported what it serves with.
+ */
 static void follow(struct live *l, uint32_t tgid)
 {
 	static struct log_limit lim;
 	struct runtime r;
 	int err;
 
-	if (!l->contexts || loader__follows(l->loader, tgid) || !discover__selected(l->discover, tgid))
+	if (!l->contexts || !discover__selected(l->discover, tgid))
 		return;
 	err = runtime__inspect((pid_t)tgid, &r);
 	if (err)
 		return; /* gone, or nothing that we may read */
-	if (r.desc.kind != WS_RT_NONE) {
+	if (r.desc.kind != WS_RT_NONE && r.tornado) {
+		log__limited(&lim, LOG_LVL_INFO, "pid %u: %s: contexts are not followed: Tornado's client starts requests that had to "
+			     "wait in the context of others", tgid, r.version);
+	} else if (r.desc.kind != WS_RT_NONE) {
 		err = loader__follow(l->loader, tgid, &r);
-		if (err)
+		if (err < 0)
 			log__limited(&lim, LOG_LVL_WARN, "pid %u: %s: probes: %s: its calls may go without a parent", tgid, r.version,
 				     strerror(-err));
-		else
+		else if (err)
 			log_debug("pid %u: %s: contexts are followed", tgid, r.version);
-	} else if (r.why[0]) {
+	} else if (r.why[0] && !r.not_yet) {
 		log__limited(&lim, LOG_LVL_INFO, "pid %u: %s: contexts are not followed: %s", tgid, r.version, r.why);
 	}
 	runtime__free(&r);
+}
+
+static void on_forked(struct live *l, uint32_t tgid)
+{
+	uint32_t slot = l->n_forked++ % FORKED_SLOTS;
+
+	follow(l, tgid);
+	l->forked[slot].tgid = tgid;
+	l->forked[slot].due = clock__mono_ns() + FORKED_NS;
+}
+
+/* Workers that were forked before we came share their master's listener. (Kernels without CONFIG_PROC_CHILDREN: later.) */
+static void follow_workers(struct live *l, uint32_t tgid)
+{
+	char path[64];
+	unsigned child;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%u/task/%u/children", tgid, tgid);
+	f = loader__follows(l->loader, tgid) ? fopen(path, "re") : NULL;
+	while (f && fscanf(f, "%u", &child) == 1)
+		on_forked(l, child);
+	if (f)
+		fclose(f);
 }
 
 /* Whoever listens will serve: described before its first span, so that a burst of spans need not wait for it. */
@@ -318,6 +356,7 @@ static void on_listener(struct live *l, const struct note *n)
 	if (discover__selected(l->discover, n->tgid))
 		describe(l, &want, "");
 	follow(l, n->tgid);
+	follow_workers(l, n->tgid);
 }
 
 static void on_proc_note(struct live *l, const struct ws_ev_proc *ev)
@@ -328,7 +367,19 @@ static void on_proc_note(struct live *l, const struct ws_ev_proc *ev)
 	if (ev->what != WS_PROC_FORK)
 		loader__unfollow(l->loader, ev->tgid);
 	else if (loader__follows(l->loader, ev->ppid))
-		follow(l, ev->tgid);
+		on_forked(l, ev->tgid);
+}
+
+static void review_forked(struct live *l, uint64_t now)
+{
+	for (uint32_t i = 0; i < FORKED_SLOTS; i++) {
+		uint32_t tgid = l->forked[i].tgid;
+
+		if (!tgid || now < l->forked[i].due)
+			continue;
+		l->forked[i].tgid = 0;
+		follow(l, tgid);
+	}
 }
 
 /* Tracing what receives our own export would feed on itself. The kernel side goes on: what is left out is counted. */
@@ -425,6 +476,7 @@ static int control_loop(struct live *l, int sigfd)
 		int code;
 
 		review_loops(l, now);
+		review_forked(l, now);
 		if (end && now >= end)
 			return 0;
 		poll(fds, 3, end && end - now < 1000000000 ? (int)((end - now) / 1000000) + 1 : 1000);

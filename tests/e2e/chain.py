@@ -48,4 +48,4 @@ def gunicorn(services, *args, port=None, unix=None, **env):
 
 def uvicorn(services, port, *args, **env):
     return services.start([python(), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--log-level",
-                           "warning", "--loop", "asyncio", *args, "hop_fastapi:app"], "uvicorn", port=port, cwd=SERVICES, env=env)
+                           "warning", *args, "hop_fastapi:app"], "uvicorn", port=port, cwd=SERVICES, env=env)

@@ -283,6 +283,8 @@ int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r)
 		l->uprobes = uprobes__new(l->p.obj);
 	if (!l->uprobes)
 		return -ENOMEM;
+	if (uprobes__count(l->uprobes, tgid) == r->n_sites)
+		return 0;
 	err = uprobes__plant(l->uprobes, tgid, r);
 	if (err)
 		return err;
@@ -293,12 +295,12 @@ int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r)
 		return err;
 	}
 	__atomic_fetch_add(l->p.proc_epoch, 1, __ATOMIC_RELEASE);
-	return 0;
+	return 1;
 }
 
 bool loader__follows(const struct loader *l, uint32_t tgid)
 {
-	return l->uprobes && uprobes__has(l->uprobes, tgid);
+	return l->uprobes && uprobes__count(l->uprobes, tgid);
 }
 
 void loader__unfollow(struct loader *l, uint32_t tgid)

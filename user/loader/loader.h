@@ -42,8 +42,9 @@ int loader__existing_sockets(struct loader *l);
 /* Control thread. flags: WS_PROC_*. */
 int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags);
 /*
- * Follows the logical contexts of a process: plants the runtime's probes, then tells the kernel where to look.
- * 0 or -errno (nothing is planted then). A fork's child is looked at from its first moment; its probes are its own.
+ * Follows the logical contexts of a process: plants the runtime's probes, then tells the kernel where to look. 1, 0 if
+ * there was nothing to do, or -errno (nothing is planted then). A fork's child is looked at from its first moment; its
+ * probes are its own. Again for a process that has imported more since: it gets the rest.
  */
 int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r);
 bool loader__follows(const struct loader *l, uint32_t tgid);

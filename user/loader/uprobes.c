@@ -8,20 +8,25 @@
 #include "user/base/log.h"
 #include "user/base/mem.h"
 
-/* Programs of bpf/python.bpf.c, by what they hook. */
-static const char *const programs[] = {
+/* Programs of bpf/python.bpf.c and bpf/uvloop.bpf.c, by what they hook. */
+static const char *const programs[__HOOK_CNT] = {
 	[HOOK_CONTEXT_COPY] = "rt_context_copied",
 	[HOOK_CONTEXT_NEW] = "rt_context_made",
 	[HOOK_FUTURE_RESULT] = "rt_future_result",
 	[HOOK_QUEUE_PUT] = "rt_queue_put",
 	[HOOK_QUEUE_GET] = "rt_queue_got",
+	[HOOK_UV_READ] = "rt_uv_read",
+	[HOOK_UV_READ_DONE] = "rt_uv_read_done",
+	[HOOK_UV_WRITE] = "rt_uv_write",
+	[HOOK_UV_FLUSH] = "rt_uv_flush",
+	[HOOK_UV_FLUSHED] = "rt_uv_flushed",
 };
 
 struct planted {
 	UT_hash_handle hh;
 	uint32_t tgid;
 	size_t n;
-	struct bpf_link *links[];
+	struct bpf_link **links;
 };
 
 struct uprobes {
@@ -51,9 +56,11 @@ static struct planted *find(const struct uprobes *u, uint32_t tgid)
 	return p;
 }
 
-bool uprobes__has(const struct uprobes *u, uint32_t tgid)
+size_t uprobes__count(const struct uprobes *u, uint32_t tgid)
 {
-	return find(u, tgid) != NULL;
+	const struct planted *p = find(u, tgid);
+
+	return p ? p->n : 0;
 }
 
 static void pull(struct uprobes *u, struct planted *p)
@@ -61,6 +68,7 @@ static void pull(struct uprobes *u, struct planted *p)
 	while (p->n)
 		bpf_link__destroy(p->links[--p->n]);
 	HASH_DEL(u->procs, p);
+	mem__free(p->links);
 	mem__free(p);
 }
 
@@ -87,29 +95,40 @@ static int plant_one(struct uprobes *u, struct planted *p, const struct runtime_
 	return 0;
 }
 
-int uprobes__plant(struct uprobes *u, uint32_t tgid, const struct runtime *r)
+static struct planted *find_or_add(struct uprobes *u, uint32_t tgid)
 {
-	struct planted *p;
-	int err = 0;
+	struct planted *p = find(u, tgid);
 
-	if (find(u, tgid))
-		return 0;
-	p = mem__zalloc(sizeof(*p) + r->n_sites * sizeof(p->links[0]));
+	if (p)
+		return p;
+	p = mem__zalloc(sizeof(*p));
 	if (!p)
-		return -ENOMEM;
+		return NULL;
 	p->tgid = tgid;
 	HASH_ADD(hh, u->procs, tgid, sizeof(p->tgid), p);
 	if (!p->hh.tbl) {
 		mem__free(p);
-		return -ENOMEM;
+		return NULL;
 	}
-	for (size_t i = 0; i < r->n_sites && !err; i++) {
-		err = plant_one(u, p, &r->sites[i]);
+	return p;
+}
+
+int uprobes__plant(struct uprobes *u, uint32_t tgid, const struct runtime *r)
+{
+	struct planted *p = find_or_add(u, tgid);
+	struct bpf_link **more = p ? mem__realloc(p->links, r->n_sites * sizeof(*more)) : NULL;
+	int err = more ? 0 : -ENOMEM;
+
+	if (more)
+		p->links = more;
+	while (!err && p->n < r->n_sites) {
+		const struct runtime_site *s = &r->sites[p->n];
+
+		err = plant_one(u, p, s);
 		if (err)
-			log_debug("pid %u: %s+0x%llx: %s", tgid, r->sites[i].path, (unsigned long long)r->sites[i].offset,
-				  strerror(-err));
+			log_debug("pid %u: %s+0x%llx: %s", tgid, s->path, (unsigned long long)s->offset, strerror(-err));
 	}
-	if (err)
+	if (err && p)
 		pull(u, p);
 	return err;
 }

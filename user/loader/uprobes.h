@@ -13,9 +13,12 @@ struct uprobes;
 
 struct uprobes *uprobes__new(struct bpf_object *obj); /* NULL with ENOMEM; `obj` is borrowed */
 void uprobes__free(struct uprobes *u);		       /* NULL ok; pulls all out */
-/* All of a runtime's sites, or none: 0 or -errno. A process that has some keeps those. */
+/*
+ * All of a runtime's sites, or none: 0 or -errno. A process that has some keeps them and gets the rest: runtime__inspect()
+ * adds what was imported later at the end.
+ */
 int uprobes__plant(struct uprobes *u, uint32_t tgid, const struct runtime *r);
-bool uprobes__has(const struct uprobes *u, uint32_t tgid);
+size_t uprobes__count(const struct uprobes *u, uint32_t tgid); /* sites planted there */
 void uprobes__pull(struct uprobes *u, uint32_t tgid);
 /* Is this program one of these? They are attached where they are needed, not at start. */
 bool uprobe__is_runtime(const struct bpf_program *prog);

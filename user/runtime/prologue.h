@@ -1,20 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where at the beginning of a function a probe is cheap. The kernel emulates nop, push, call and jumps; everything else
+ * Where at the beginning of a function a probe is cheap. The kernel emulates push, nop, call and jumps; everything else
  * it steps through out of line, which costs 30 times as much in a virtual machine (arch/x86/kernel/uprobes.c).
+ *
+ * Instructions are decoded as far as compilers use them there; at the first one whose length is not known for certain
+ * the search ends with the best place so far. Where a long nop was probed, kernels from 6.18 on rewrite it to a call,
+ * whose return address destroys what the function keeps below its stack pointer: that is safe in front of its first
+ * instruction only, and a long nop is never chosen behind it. (Kernels before 6.16 step through it anyway.)
  */
-#ifndef WS_PROLOGUE_H
-#define WS_PROLOGUE_H
+#ifndef WS_RUNTIME_PROLOGUE_H
+#define WS_RUNTIME_PROLOGUE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#define PROLOGUE_BYTES 64 /* more than this is not looked at */
+
 /*
- * Offset of the first instruction that the kernel emulates and in front of which rdi and rsi still hold the arguments.
- * 0 if there is none, or something is met that this does not know the length of.
+ * Offset of the first instruction that the kernel emulates and in front of which rdi, rsi and rdx still hold the
+ * arguments. 0: the function's first one, if there is none.
  */
 size_t prologue__entry(const uint8_t *code, size_t len);
-/* The same while the return address is on top of the stack: the first instruction, or the one behind endbr64. */
+/* For a return probe: while the return address is on top of the stack. The first one, or that behind endbr64. */
 size_t prologue__return(const uint8_t *code, size_t len);
+
+/* One instruction, for tests too. */
+struct prologue_insn {
+	size_t len;	 /* 0: not known */
+	bool emulated;	 /* by every kernel that we support */
+	bool leaves;	 /* what follows may not run, or not from here */
+	uint16_t writes; /* bit per general register that may change; not the stack pointer of push and pop */
+};
+struct prologue_insn prologue__decode(const uint8_t *code, size_t len);
 
 #endif

@@ -1,29 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Where CPython keeps what we read, by minor version, on 64-bit machines: offsetof() in the headers of 3.8.18, 3.9.18,
- * 3.10.13, 3.11.7, 3.12.1 and 3.13.0. The layout of a minor version does not change after its first release candidate.
- */
-#ifndef WS_PYTHON_OFFSETS_H
-#define WS_PYTHON_OFFSETS_H
+/* Made by tests/tools/python_offsets.py from the headers of each version, x86-64: do not edit. */
+#ifndef WS_RUNTIME_PYTHON_OFFSETS_H
+#define WS_RUNTIME_PYTHON_OFFSETS_H
 
 #include <stdint.h>
 
+/* Bytes from the start of the structure that holds the field. */
 struct python_offsets {
-	uint16_t minor;	      /* of Python 3 */
-	uint16_t tss;	      /* _PyRuntime: …autoTSSkey._key */
-	uint16_t thread_id;   /* PyThreadState */
-	uint16_t context;     /* PyThreadState */
-	uint16_t entered;     /* PyContext.ctx_entered */
-	uint16_t fut_context; /* FutureObj.fut_context0 (Modules/_asynciomodule.c) */
+	uint32_t tss_key;	   /* _PyRuntime: autoTSSkey, under which every thread keeps its PyThreadState */
+	uint32_t interp_main;  /* _PyRuntime: the main interpreter */
+	uint32_t threads_head; /* PyInterpreterState: first of the list of threads */
+	uint32_t thread_next, thread_id, context; /* PyThreadState */
+	uint32_t entered;			  /* PyContext: ctx_entered */
+	uint32_t type_methods, type_new;	  /* PyTypeObject */
+	uint32_t fut_context;			  /* _asyncio.Future: fut_context0 */
 };
 
+/* Index: minor version of CPython 3; all zero where unknown. */
 static const struct python_offsets python_offsets[] = {
-	{ 8, 1396, 176, 240, 40, 32 },
-	{ 9, 588, 176, 240, 40, 32 },
-	{ 10, 588, 176, 240, 40, 32 },
-	{ 11, 596, 152, 224, 40, 32 },
-	{ 12, 1548, 136, 208, 40, 32 },
-	{ 13, 2164, 152, 208, 40, 32 },
+	[8] = { .tss_key = 1392, .interp_main = 40, .threads_head = 8, .thread_next = 8, .thread_id = 176,
+		.context = 240, .entered = 40, .type_methods = 232, .type_new = 312, .fut_context = 32 },
+	[9] = { .tss_key = 584, .interp_main = 40, .threads_head = 8, .thread_next = 8, .thread_id = 176,
+		.context = 240, .entered = 40, .type_methods = 232, .type_new = 312, .fut_context = 32 },
+	[10] = { .tss_key = 584, .interp_main = 40, .threads_head = 8, .thread_next = 8, .thread_id = 176,
+		.context = 240, .entered = 40, .type_methods = 232, .type_new = 312, .fut_context = 32 },
+	[11] = { .tss_key = 592, .interp_main = 48, .threads_head = 16, .thread_next = 8, .thread_id = 152,
+		.context = 224, .entered = 40, .type_methods = 232, .type_new = 312, .fut_context = 32 },
+	[12] = { .tss_key = 1544, .interp_main = 48, .threads_head = 72, .thread_next = 8, .thread_id = 136,
+		.context = 208, .entered = 40, .type_methods = 232, .type_new = 312, .fut_context = 32 },
+	[13] = { .tss_key = 2160, .interp_main = 640, .threads_head = 7344, .thread_next = 8, .thread_id = 152,
+		.context = 208, .entered = 40, .type_methods = 232, .type_new = 312, .fut_context = 32 },
+	[14] = { .tss_key = 2336, .interp_main = 816, .threads_head = 7344, .thread_next = 8, .thread_id = 152,
+		.context = 208, .entered = 40, .type_methods = 232, .type_new = 312, .fut_context = 32 },
 };
 
 #endif

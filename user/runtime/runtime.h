@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a process's language runtime is, where it keeps the logical context of a thread, and where the probes go that
- * see work being handed on. Read from outside: /proc/PID/maps, mem, exe and the files that it has mapped. Nothing is
- * guessed: a version that is not in the table, or that does not check out, is named and left alone.
+ * see work being handed on. Read from outside: /proc/PID/maps, mem, exe and the files that it has mapped or will map.
+ * Nothing is guessed: a version that is not in the table, or a process that does not look like it, is named and left
+ * alone.
  */
 #ifndef WS_RUNTIME_H
 #define WS_RUNTIME_H
@@ -16,25 +17,34 @@
 
 enum runtime_hook {
 	HOOK_CONTEXT_COPY,  /* returns a context that is a copy of the current one */
-	HOOK_CONTEXT_NEW,   /* returns a context that is empty */
+	HOOK_CONTEXT_NEW,   /* returns a context that is empty, or a copy of one that is not the current */
 	HOOK_FUTURE_RESULT, /* entry: argument 1 is the future */
 	HOOK_QUEUE_PUT,	    /* entry: argument 2 points to the arguments, the item first */
-	HOOK_QUEUE_GET,	    /* returns an item */
+	HOOK_QUEUE_GET,	    /* returns an item, or NULL */
+	HOOK_UV_READ,	    /* entry of uvloop's read callbacks: argument 1 is the uv_stream_t */
+	HOOK_UV_READ_DONE,  /* … and their return */
+	HOOK_UV_WRITE,	    /* entry of UVStream._initiate_write: argument 1 is the UVStream */
+	HOOK_UV_FLUSH,	    /* entry of UVStream._exec_write */
+	HOOK_UV_FLUSHED,    /* … and its return */
+	__HOOK_CNT,
 };
 
 struct runtime_site {
 	enum runtime_hook hook;
-	bool ret;	 /* a return probe */
+	bool ret;	 /* a return probe; where it is planted the return address is on top of the stack */
 	uint64_t offset; /* in the file */
 	char *path;	 /* to be opened by us: through /proc/PID */
 };
 
 struct runtime {
-	struct ws_runtime desc; /* kind WS_RT_NONE: nothing to follow, and `why` if it is an interpreter */
+	struct ws_runtime desc; /* kind WS_RT_NONE: nothing to follow, and `why` says so if it is an interpreter */
 	struct runtime_site *sites;
 	size_t n_sites;
-	char version[24];
-	char why[96];
+	char version[24]; /* "CPython 3.11.2"; "" unknown */
+	char why[128];
+	bool not_yet; /* with `why`: it is starting up, ask again later */
+	/* Mapped by now, so in use: what these do has to be known before contexts are believed. */
+	bool uvloop, greenlet, tornado;
 };
 
 /* 0, or negative errno: ESRCH (gone), EACCES, EPERM, ENOMEM. Release with runtime__free() after 0. */

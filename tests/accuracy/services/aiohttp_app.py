@@ -30,6 +30,10 @@ async def clients(app):
         yield
 
 
+if os.environ.get("UVLOOP"):
+    import uvloop
+
+    uvloop.install()
 application = web.Application()
 application.cleanup_ctx.append(clients)
 application.router.add_get("/r/{rid}/n0", hop)

@@ -35,7 +35,7 @@ def start(services, own_ports=False):
 
     services.script(d / "leaf.py", port=leaf, cwd=d, env={"PORT": leaf})
     services.start([python(), "-m", "uvicorn", "--host", "127.0.0.1", "--port", async_, "--log-level", "warning",
-                    "--loop", "asyncio", "service_async:app"], "service_async", port=async_, cwd=d, env={"PORT": async_, "LEAF": at(leaf)})
+                    "service_async:app"], "service_async", port=async_, cwd=d, env={"PORT": async_, "LEAF": at(leaf)})
     services.script(d / "service_sync.py", port=sync, cwd=d, env={"PORT": sync, "SERVICE_ASYNC": at(async_)})
     services.script(d / "frontend.py", port=front, cwd=d,
                     env={"PORT": front, "SERVICE_SYNC": at(sync), "SERVICE_ASYNC": at(async_)})

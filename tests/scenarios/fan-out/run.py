@@ -65,7 +65,7 @@ def start(services, own_ports=False):
 
     def fastapi(name, port, **env):
         services.start([python(), "-m", "uvicorn", "--host", "127.0.0.1", "--port", port, "--log-level", "warning",
-                        "--loop", "asyncio", "app:app"], name, port=port, cwd=d / name, env={"PYTHONPATH": d, **env})
+                        "app:app"], name, port=port, cwd=d / name, env={"PYTHONPATH": d, **env})
 
     fastapi("log", ports[4], DATABASE=postgres(services))
     for name, port in (("service1", ports[2]), ("service2", ports[3])):

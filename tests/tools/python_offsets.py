@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Where CPython keeps what user/runtime/python.c reads, one row per minor version.
+
+python_offsets.py [--write] INTERPRETER...
+
+Asks each interpreter for its own headers and compiles offsetof programs against them. What no header says (the
+layout of _asyncio.Future) is measured: a future gets a callback in a known context, and the word that points to
+that context is looked for. --write merges the rows into user/runtime/python_offsets.h; without it they are printed.
+"""
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+HEADER = pathlib.Path(__file__).resolve().parents[2] / "user/runtime/python_offsets.h"
+
+# Field of struct python_offsets, and its spelling; %(…)s: one of SPELLINGS.
+FIELDS = [
+    ("tss_key", "offsetof(_PyRuntimeState, %(key)s)"),
+    ("interp_main", "offsetof(_PyRuntimeState, interpreters.main)"),
+    ("threads_head", "offsetof(struct _is, %(head)s)"),
+    ("thread_next", "offsetof(PyThreadState, next)"),
+    ("thread_id", "offsetof(PyThreadState, thread_id)"),
+    ("context", "offsetof(PyThreadState, context)"),
+    ("entered", "offsetof(struct _pycontextobject, ctx_entered)"),
+    ("type_methods", "offsetof(PyTypeObject, tp_methods)"),
+    ("type_new", "offsetof(PyTypeObject, tp_new)"),
+]
+
+SPELLINGS = [  # from 3.12, 3.11, from 3.8
+    {"key": "autoTSSkey", "head": "threads.head"},
+    {"key": "gilstate.autoTSSkey", "head": "threads.head"},
+    {"key": "gilstate.autoTSSkey", "head": "tstate_head"},
+]
+
+PROGRAM = """
+#define Py_BUILD_CORE 1
+#include <Python.h>
+#include <stddef.h>
+#include "internal/pycore_context.h"
+%s
+#if PY_MINOR_VERSION >= 9
+#include "internal/pycore_interp.h"
+#include "internal/pycore_runtime.h"
+#endif
+#ifdef Py_GIL_DISABLED
+#error "free-threaded builds have another layout"
+#endif
+/* The size of a symbol is a number that needs no running of the program. */
+%s
+"""
+
+# (Not sys.executable: a virtual environment has no headers, but says where they are.)
+ASK = """
+import json, sys, sysconfig
+print(json.dumps([list(sys.version_info[:2]), sysconfig.get_paths()["include"],
+                  [bool(sysconfig.get_config_var(v)) for v in ("Py_DEBUG", "Py_TRACE_REFS", "Py_GIL_DISABLED")]]))
+"""
+
+MEASURE = """
+import asyncio, contextvars, ctypes
+loop = asyncio.new_event_loop()
+from _asyncio import Future
+f, c = Future(loop=loop), contextvars.Context()
+f.add_done_callback(print, context=c)
+words = (ctypes.c_uint64 * (Future.__basicsize__ // 8)).from_address(id(f))
+at = [i * 8 for i, w in enumerate(words) if w == id(c)]
+assert len(at) == 1, at
+print(at[0])
+"""
+
+
+def ask(python, code):
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def compiled(include, old, spelling):
+    """({field: offset}, ""), or ({}, what the compiler says) if these headers do not know those names."""
+    values = "\n".join(f"char value_{name}[{expr % spelling} + 1];" for name, expr in FIELDS)
+    source = PROGRAM % ('#include "internal/pycore_pystate.h"' if old else "", values)
+    with tempfile.TemporaryDirectory() as tmp:
+        obj = os.path.join(tmp, "o.o")
+        p = subprocess.run([os.environ.get("CC", "gcc"), "-w", "-fno-common", "-x", "c", "-I" + include,
+                            "-I" + include + "/internal", "-c", "-o", obj, "-"],
+                           input=source, capture_output=True, text=True)
+        if p.returncode:
+            return {}, p.stderr
+        symbols = subprocess.run(["readelf", "-sW", obj], check=True, capture_output=True, text=True).stdout
+        rows = (r for r in map(str.split, symbols.split("\n")) if r and r[-1].startswith("value_"))
+        return {r[-1][6:]: int(r[2], 0) - 1 for r in rows}, ""
+
+
+def has_headers(python):
+    version, include, odd = json.loads(ask(python, ASK))
+    return os.path.exists(os.path.join(include, "internal", "pycore_context.h"))
+
+
+def row(python):
+    """(minor version, {field: offset}) of this interpreter."""
+    (major, minor), include, odd = json.loads(ask(python, ASK))
+    if major != 3 or any(odd):
+        raise SystemExit(f"{python}: a build with another layout")
+    said = []
+    for spelling in SPELLINGS:
+        out, err = compiled(include, minor == 8, spelling)
+        if out:
+            break
+        said.append(err)
+    else:
+        raise SystemExit(f"{python}:\n" + "\n".join(said))
+    out["fut_context"] = int(ask(python, MEASURE))
+    return minor, out
+
+
+def committed():
+    """{minor version: {field: offset}} of the table in the tree."""
+    rows = {}
+    if HEADER.exists():
+        for minor, body in re.findall(r"^\t\[(\d+)\] = \{(.*?)\},$", HEADER.read_text(), re.M | re.S):
+            rows[int(minor)] = {k: int(v) for k, v in re.findall(r"\.(\w+) = (\d+)", body)}
+    return rows
+
+
+def write(rows):
+    names = [n for n, _ in FIELDS] + ["fut_context"]
+    lines = ["/* SPDX-License-Identifier: Apache-2.0 */",
+             "/* Made by tests/tools/python_offsets.py from the headers of each version, x86-64: do not edit. */",
+             "#ifndef WS_RUNTIME_PYTHON_OFFSETS_H", "#define WS_RUNTIME_PYTHON_OFFSETS_H", "",
+             "#include <stdint.h>", "",
+             "/* Bytes from the start of the structure that holds the field. */",
+             "struct python_offsets {",
+             "\tuint32_t tss_key;\t   /* _PyRuntime: autoTSSkey, under which every thread keeps its PyThreadState */",
+             "\tuint32_t interp_main;  /* _PyRuntime: the main interpreter */",
+             "\tuint32_t threads_head; /* PyInterpreterState: first of the list of threads */",
+             "\tuint32_t thread_next, thread_id, context; /* PyThreadState */",
+             "\tuint32_t entered;\t\t\t  /* PyContext: ctx_entered */",
+             "\tuint32_t type_methods, type_new;\t  /* PyTypeObject */",
+             "\tuint32_t fut_context;\t\t\t  /* _asyncio.Future: fut_context0 */",
+             "};", "",
+             "/* Index: minor version of CPython 3; all zero where unknown. */",
+             "static const struct python_offsets python_offsets[] = {"]
+    for minor in sorted(rows):
+        items = [f".{n} = {rows[minor][n]}" for n in names]
+        lines += [f"\t[{minor}] = {{ " + ", ".join(items[:5]) + ",", "\t\t" + ", ".join(items[5:]) + " },"]
+    lines += ["};", "", "#endif", ""]
+    HEADER.write_text("\n".join(lines))
+
+
+def main(args):
+    rows = {}
+    for python in (a for a in args if a != "--write"):
+        minor, found = row(python)
+        if rows.setdefault(minor, found) != found:
+            raise SystemExit(f"3.{minor}: two layouts: {rows[minor]} and, in {python}, {found}")
+        print(f"3.{minor}", found)
+    if "--write" in args:
+        write({**committed(), **rows})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

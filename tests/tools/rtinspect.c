@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What runtime__inspect() says about a process, as JSON: rtinspect PID. Exit status: its error. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "user/runtime/runtime.h"
+
+static const char *const hooks[__HOOK_CNT] = {
+	[HOOK_CONTEXT_COPY] = "context_copy",	[HOOK_CONTEXT_NEW] = "context_new",
+	[HOOK_FUTURE_RESULT] = "future_result", [HOOK_QUEUE_PUT] = "queue_put",
+	[HOOK_QUEUE_GET] = "queue_get",		[HOOK_UV_READ] = "uv_read",
+	[HOOK_UV_READ_DONE] = "uv_read_done",	[HOOK_UV_WRITE] = "uv_write",
+	[HOOK_UV_FLUSH] = "uv_flush",		[HOOK_UV_FLUSHED] = "uv_flushed",
+};
+
+static void print_string(const char *s)
+{
+	putchar('"');
+	for (; *s; s++)
+		if (*s == '"' || *s == '\\' || (unsigned char)*s < ' ')
+			printf("\\u%04x", *s);
+		else
+			putchar(*s);
+	putchar('"');
+}
+
+int main(int argc, char **argv)
+{
+	struct runtime r;
+	int err;
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: rtinspect PID\n");
+		return 2;
+	}
+	err = runtime__inspect((pid_t)strtol(argv[1], NULL, 10), &r);
+	if (err) {
+		printf("{\"error\":%d}\n", err);
+		return -err;
+	}
+	printf("{\"kind\":%u,\"tgid\":%u,\"tls\":%u,\"thread_id\":%u,\"context\":%u,\"entered\":%u,\"fut_context\":%u,"
+	       "\"version\":",
+	       r.desc.kind, r.desc.tgid, r.desc.tls, r.desc.thread_id, r.desc.context, r.desc.entered,
+	       r.desc.fut_context);
+	print_string(r.version);
+	printf(",\"why\":");
+	print_string(r.why);
+	printf(",\"not_yet\":%d,\"uvloop\":%d,\"greenlet\":%d,\"tornado\":%d,\"sites\":[", r.not_yet, r.uvloop,
+	       r.greenlet, r.tornado);
+	for (size_t i = 0; i < r.n_sites; i++) {
+		printf("%s{\"hook\":\"%s\",\"ret\":%d,\"offset\":%llu,\"path\":", i ? "," : "", hooks[r.sites[i].hook],
+		       r.sites[i].ret, (unsigned long long)r.sites[i].offset);
+		print_string(r.sites[i].path);
+		putchar('}');
+	}
+	printf("]}\n");
+	runtime__free(&r);
+	return 0;
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/runtime/runtime.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "user/base/mem.h"
+#include "user/runtime/python.h"
+
+static bool starts_with(const char *s, const char *prefix)
+{
+	return !strncmp(s, prefix, strlen(prefix));
+}
+
+/* Any mapped file of which this is in the name. */
+static bool is_mapped(const struct mapped_files *m, const char *part)
+{
+	for (size_t i = 0; i < m->n; i++)
+		if (strstr(m->files[i].name, part))
+			return true;
+	return false;
+}
+
+static void note_libraries(const struct mapped_files *m, struct runtime *out)
+{
+	out->uvloop = is_mapped(m, "/uvloop/loop.");
+	/* A package since 1.0, one module before. */
+	out->greenlet = is_mapped(m, "/greenlet/_greenlet.") || is_mapped(m, "/greenlet.cpython-");
+	out->tornado = is_mapped(m, "/tornado/speedups.");
+}
+
+static const struct mapped_file *executable_of(const struct mapped_files *m, pid_t pid)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+	if (stat(path, &st))
+		return NULL;
+	for (size_t i = 0; i < m->n; i++) /* the device may differ on overlay file systems */
+		if (m->files[i].ino == st.st_ino && !strstr(mapped_file__base(&m->files[i]), ".so"))
+			return &m->files[i];
+	return NULL;
+}
+
+/*
+ * Opens the file if it is what exports _PyRuntime. Those that are named like it are no surprise if they are of
+ * another architecture; anything else is just no interpreter.
+ */
+static int try_file(struct python *py, const struct mapped_file *f, bool named)
+{
+	struct elf_file *elf;
+	int err;
+
+	if (!mapped_file__path(f, py->pid, py->path))
+		return named ? python__why(py, "%s cannot be opened", mapped_file__base(f)) : 0;
+	err = elf_file__open(py->path, &elf);
+	if (err == -ENOMEM)
+		return err;
+	if (err)
+		return named ? python__why(py, "%s is no x86-64 program that can be read", mapped_file__base(f)) : 0;
+	py->runtime = elf_file__symbol(elf, "_PyRuntime");
+	if (!py->runtime) { /* libpython3.so forwards to the other one; before 3.7 it had another name */
+		elf_file__close(elf);
+		return 0;
+	}
+	py->elf = elf;
+	py->file = f;
+	return 0;
+}
+
+static int find_interpreter(struct python *py)
+{
+	const struct mapped_file *exe = executable_of(py->maps, py->pid);
+	int err = 0;
+
+	for (size_t i = 0; i < py->maps->n && !py->elf && !err; i++)
+		if (starts_with(mapped_file__base(&py->maps->files[i]), "libpython3"))
+			err = try_file(py, &py->maps->files[i], true);
+	if (!py->elf && !err && exe) {
+		bool named = starts_with(mapped_file__base(exe), "python3");
+
+		err = try_file(py, exe, named);
+		if (!py->elf && !err && named && !py->out->why[0])
+			err = python__why(py, "no _PyRuntime: older than 3.7, or its libpython is not mapped yet");
+	}
+	if (py->elf)
+		py->out->why[0] = '\0';
+	return err;
+}
+
+static int inspect(struct python *py)
+{
+	uint64_t addr;
+	int err = find_interpreter(py);
+
+	if (err || !py->elf)
+		return err;
+	if (is_mapped(py->maps, "/ld-musl-"))
+		return python__why(py, "musl libc keeps thread data elsewhere");
+	if (!elf_file__address(py->elf, py->file->offset, &addr))
+		return python__why(py, "its first mapping is no segment of the file");
+	/* Segments are mapped by whole pages. */
+	py->bias = py->file->start - (addr & ~4095ull);
+	err = elf_file__load(py->elf);
+	if (err == -ENOMEM)
+		return err;
+	if (err)
+		return python__why(py, "%s cannot be read", mapped_file__base(py->file));
+	err = python__identify(py);
+	if (!err && !py->out->why[0])
+		err = python__read_state(py);
+	if (!err && !py->out->why[0])
+		err = python__find_sites(py);
+	return err;
+}
+
+int python__why(struct python *py, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(py->out->why, sizeof(py->out->why), fmt, ap);
+	va_end(ap);
+	return 0;
+}
+
+int runtime__inspect(pid_t pid, struct runtime *ret)
+{
+	struct runtime out = {.desc = {.tgid = (uint32_t)pid}};
+	struct mapped_files maps;
+	struct python *py;
+	int err;
+
+	err = mapped_files__read(&maps, pid);
+	if (err)
+		return err;
+	py = mem__zalloc(sizeof(*py));
+	err = -ENOMEM;
+	if (!py)
+		goto out;
+	*py = (struct python){.pid = pid, .maps = &maps, .out = &out};
+	note_libraries(&maps, &out);
+	err = inspect(py);
+	if (out.why[0] && !err) {
+		/* Said or counted, but never half used. */
+		out.desc = (struct ws_runtime){.tgid = (uint32_t)pid};
+		for (size_t i = 0; i < out.n_sites; i++)
+			mem__free(out.sites[i].path);
+		out.n_sites = 0;
+	}
+out:
+	if (py)
+		elf_file__close(py->elf);
+	mem__free(py);
+	mapped_files__free(&maps);
+	if (err)
+		runtime__free(&out);
+	else
+		*ret = out;
+	return err;
+}
+
+void runtime__free(struct runtime *r)
+{
+	for (size_t i = 0; i < r->n_sites; i++)
+		mem__free(r->sites[i].path);
+	mem__free(r->sites);
+	*r = (struct runtime){0};
+}
