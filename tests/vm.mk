@@ -30,4 +30,5 @@ test-vm: deps all tools
 
 ## make test-vm-full the kernel matrix: every kernel, plan and restriction (an hour under emulation; ARGS='--only 6.1')
 test-vm-full: deps all tools
+	$(Q)tests/tools/deps.sh $(O) arm64
 	$(Q)tests/vm/matrix.py --full $(ARGS)

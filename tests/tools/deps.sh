@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what building and testing need on Debian 12 and 13; says nothing and costs nothing when it
-# is there. Usage: deps.sh OUTPUT-DIRECTORY (the Python environment goes to OUTPUT-DIRECTORY/venv).
+# is there. Usage: deps.sh OUTPUT-DIRECTORY [arm64] (the Python environment goes to OUTPUT-DIRECTORY/venv;
+# arm64: also a compiler and a machine for the arm64 row of the kernel matrix).
 set -eu
 
 out=$1
 here=$(cd "$(dirname "$0")/.." && pwd)
-stamp=$out/.deps.stamp
+stamp=$out/.deps${2:+-$2}.stamp
 want=$(cat "$0" "$here/requirements.txt" | sha256sum)
 
 [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] || [ ! -x "$out/venv/bin/python" ] || exit 0
@@ -20,6 +21,7 @@ tests="libcmocka-dev liburing-dev libclang-rt-dev clang-format nginx wrk curl no
 	python3 python3-venv iproute2 iptables openssl strace gdb shellcheck procps util-linux libcap2-bin"
 # Virtual machines with other kernels.
 tests="$tests qemu-system-x86 busybox-static kmod zstd"
+[ "${2:-}" != arm64 ] || tests="$tests qemu-system-arm gcc-aarch64-linux-gnu"
 # The Collector is written in Go; any Go on the PATH does.
 PATH=$PATH:/usr/local/go/bin
 command -v go >/dev/null || tests="$tests golang-go"

@@ -25,7 +25,9 @@ MAKE_OWN = re.compile(r"MAKE|MFLAGS|LD_|DEBIAN_FRONTEND|_$|OLDPWD|SHLVL|DISPLAY|
 FRESH = ("/tmp", "/run", "/dev", "/proc", "/sys")
 CONSOLE_LINES = 40
 SILENCE = 120  # seconds without the sign of life that the guest gives every five
-TCG_CPU = "max,la57=off"  # five-level page tables only make emulation slower
+MACHINE = {"amd64": ["qemu-system-x86_64", "-machine", "q35"], "arm64": ["qemu-system-aarch64", "-machine", "virt"]}
+# Five-level page tables and the real algorithm of signed pointers only make emulation slower.
+TCG_CPU = {"amd64": "max,la57=off", "arm64": "max,pauth-impdef=on"}
 PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 # A soft lockup or a stall says that the host had no time for the guest.
 TROUBLE = re.compile(r"BUG: (?!soft lockup|workqueue lockup).*|WARNING: .*|general protection fault.*|Oops: .*")
@@ -36,11 +38,12 @@ class Options:
     emulation time slices are stretched as the work is, so that as few tasks are preempted as on a machine."""
 
     def __init__(self, cmdline="", sysctl=None, cgroup=2, memory=3072, cpus=2, accel=None, timeout=900,
-                 boot_timeout=120, results=None, shell=False, calm=True):
+                 boot_timeout=120, results=None, shell=False, calm=True, root="/", busybox=None):
         self.cmdline, self.sysctl, self.cgroup = cmdline, sysctl or {}, cgroup
         self.memory, self.cpus, self.accel = memory, cpus, accel
         self.timeout, self.boot_timeout = timeout, boot_timeout
         self.results, self.shell, self.calm = results, shell, calm
+        self.root, self.busybox = root, busybox  # another machine's files, and a static busybox for it
 
 
 class Result:
@@ -84,6 +87,8 @@ class Guest:
 
     def _files(self, command, environment, cwd):
         keep = {os.path.realpath(p) for p in (ROOT, cwd, self.kernel.dir, os.environ.get("WS_OUT") or ROOT)}
+        if self.options.root != "/":
+            keep = set()  # none of it is there
         keep = [p for p in sorted(keep) if p.startswith(tuple(f + "/" for f in FRESH)) and os.path.isdir(p)]
         size = shutil.get_terminal_size()
         # cache=loose: the host's files do not change under a test; msize: the most that virtio takes
@@ -115,17 +120,18 @@ class Guest:
         # the kernel's own check; without it every look at the clock leaves the guest. init_on_alloc=0: 9p has up to a
         # megabyte of buffers per request before 6.1; zeroing them was nine tenths of an open(2) under emulation.
         # cryptomgr.notests: where the hang of BOOTS (vm.py) was seen; they test nothing of ours.
-        cmdline = ("console=ttyS0 loglevel=5 panic=-1 oops=panic random.trust_cpu=on tsc=reliable init_on_alloc=0 "
+        console = "ttyS0" if self.kernel.arch == "amd64" else "ttyAMA0"
+        cmdline = (f"console={console} loglevel=5 panic=-1 oops=panic random.trust_cpu=on tsc=reliable init_on_alloc=0 "
                    "cryptomgr.notests "
                    f"{o.cmdline}")
-        argv = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-no-user-config",
-                "-display", "none", "-no-reboot", "-nic", "none", "-machine", "q35", "-m", str(o.memory),
+        argv = ["setpriv", "--pdeathsig", "KILL", *MACHINE[self.kernel.arch], "-nodefaults", "-no-user-config",
+                "-display", "none", "-no-reboot", "-nic", "none", "-m", str(o.memory),
                 "-smp", str(o.cpus), "-kernel", self.kernel.vmlinux, "-initrd", initrd, "-append", cmdline,
                 "-device", "virtio-serial-pci,id=vs"]
         if self.accel == "kvm":
             argv += ["-accel", "kvm", "-cpu", "host"]
         else:
-            argv += ["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]
+            argv += ["-accel", "tcg,thread=multi", "-cpu", TCG_CPU[self.kernel.arch]]
         for name, s in fds.items():
             argv += ["-chardev", f"socket,id={name},fd={s.fileno()}"]
         argv += ["-serial", "chardev:console"]
@@ -133,7 +139,7 @@ class Guest:
             argv += ["-device", f"virtserialport,bus=vs.0,nr={nr},chardev={name}"]
         if o.shell:
             argv += ["-device", "virtconsole,bus=vs.0,nr=4,chardev=tty"]
-        argv += self._share("host", "/", "readonly=on")
+        argv += self._share("host", o.root, "readonly=on")
         if o.results:
             argv += self._share("results", os.path.realpath(o.results), "readonly=off")
         return [str(a) for a in argv]
@@ -147,7 +153,7 @@ class Guest:
     def _start(self, command, environment, cwd):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="ws-vm-"))
         initrd = self.dir / "initrd"
-        initramfs.with_files(initramfs.build(self.kernel), initrd, self._files(command, environment, cwd))
+        initramfs.with_files(initramfs.build(self.kernel, self.options.busybox), initrd, self._files(command, environment, cwd))
         names = ["console", "control", "out", "err", *(["tty"] if self.options.shell else [])]
         fds = {name: self._channel(name) for name in names}
         try:

@@ -99,9 +99,9 @@ def busybox():
     return pathlib.Path(path)
 
 
-def build(kernel):
-    """The initramfs of a kernel, from the cache if what goes into it is the same."""
-    binary, init, layout = busybox().read_bytes(), (HERE / "init.sh").read_bytes(), pathlib.Path(__file__).read_bytes()
+def build(kernel, shell=None):
+    """The initramfs of a kernel, from the cache if what goes into it is the same. shell: a busybox of its architecture."""
+    binary, init, layout = (shell or busybox()).read_bytes(), (HERE / "init.sh").read_bytes(), pathlib.Path(__file__).read_bytes()
     paths = modules_of(kernel, MODULES)
     key = hashlib.sha256(b"\0".join([binary, init, layout, *(p.encode() for p in paths)])).hexdigest()[:16]
     target = kernel.dir / f"initramfs-{key}"

@@ -23,7 +23,6 @@ from errors import VmError
 
 CACHE = pathlib.Path(os.environ.get("WS_CACHE") or "/var/cache/wirespan")
 ALIAS_FOR = 7 * 24 * 3600  # seconds for which a short name keeps its meaning
-ARCH = "amd64"
 
 # Short name: suites to look in, and what the version has to look like.
 KERNELS = {
@@ -44,6 +43,7 @@ UNPACKED = 600e6  # bytes that the largest needs while it is unpacked
 class Kernel:
     def __init__(self, directory):
         self.dir, self.version = directory, directory.name
+        self.arch = directory.name.rpartition("-")[2]
         self.vmlinux, self.modules = directory / "vmlinux", directory / "modules"
 
     def __str__(self):
@@ -67,13 +67,13 @@ def _locked(name):
         yield
 
 
-def _candidates(source, pattern):
+def _candidates(source, pattern, arch):
     """[(version, package)], newest first. Plain flavour: -cloud- has no 9p, -rt- schedules otherwise."""
     found = []
     for name in source.names("linux-image-"):
-        m = re.fullmatch(rf"linux-image-(\d+\.\d+[^-]*(?:-\d+)?)-{ARCH}", name)
+        m = re.fullmatch(rf"linux-image-(\d+\.\d+[^-]*(?:-\d+)?)-{arch}", name)
         if m and re.fullmatch(pattern, m[1]):
-            found.append((f"{m[1]}-{ARCH}", name))
+            found.append((f"{m[1]}-{arch}", name))
     return sorted(found, key=lambda c: _key(c[0]), reverse=True)
 
 
@@ -81,7 +81,7 @@ def _packages(source, image, version):
     """From 6.19 on an image is empty and depends on the packages that have its parts."""
     depends = re.findall(r"linux-(?:binary|modules|base)-[^ ,|]+", source.record(image).get("Depends", ""))
     # Some are named as one of several choices and do not exist.
-    return [image, *(d for d in depends if version.removesuffix(f"-{ARCH}") in d and source.record(d))]
+    return [image, *(d for d in depends if version.rpartition("-")[0] in d and source.record(d))]
 
 
 def _run(*argv):
@@ -109,7 +109,8 @@ def _unpack(source, image, version, target):
         if modules.parent.parent != tree:  # depmod wants DIR/lib/modules
             (tree / "lib").symlink_to("usr/lib")
         _run("depmod", "-b", tree, version)
-        (tree / "vmlinux").write_bytes(decompressed(vmlinuz[0].read_bytes()))
+        unpack = decompressed if version.endswith("amd64") else decompressed_arm64
+        (tree / "vmlinux").write_bytes(unpack(vmlinuz[0].read_bytes()))
         (tree / "modules").symlink_to((modules / version).relative_to(tree))
         config = [p for p in (tree / f"boot/config-{version}", modules / version / "config") if p.exists()]
         if config:
@@ -118,20 +119,36 @@ def _unpack(source, image, version, target):
         tree.rename(target)
 
 
+def _plain(payload):
+    if payload.startswith(b"\xfd7zXZ\0"):
+        return lzma.LZMADecompressor().decompress(payload)
+    if payload.startswith(b"\x1f\x8b"):
+        return zlib.decompressobj(31).decompress(payload)
+    if payload.startswith(b"\x28\xb5\x2f\xfd"):
+        return subprocess.run(["zstd", "-dcq"], input=payload, capture_output=True).stdout
+    return b""
+
+
+def decompressed_arm64(image):
+    """The Image (Documentation/arch/arm64/booting.rst) in a compressed file, or in one that unpacks itself for EFI."""
+    if image[:2] == b"MZ" and image[4:8] == b"zimg":
+        offset, length = struct.unpack_from("<II", image, 8)
+        image = image[offset:offset + length]
+    plain = image if image[56:60] == b"ARM\x64" else _plain(image)
+    if plain[56:60] != b"ARM\x64":
+        raise VmError(f"its image is compressed in an unknown way ({image[:6].hex()})")
+    return plain
+
+
 def decompressed(bzimage):
     """The ELF file in a bzImage (Documentation/arch/x86/boot.rst): qemu starts it directly, by its PVH note."""
     setup = bzimage[0x1f1] or 4
     offset, length = struct.unpack_from("<II", bzimage, 0x248)
     start = (setup + 1) * 512 + offset
     payload = bzimage[start:start + length]
-    if payload.startswith(b"\xfd7zXZ\0"):
-        elf = lzma.LZMADecompressor().decompress(payload)
-    elif payload.startswith(b"\x1f\x8b"):
-        elf = zlib.decompressobj(31).decompress(payload)
-    elif payload.startswith(b"\x28\xb5\x2f\xfd"):  # the last four bytes are the size
-        elf = subprocess.run(["zstd", "-dcq"], input=payload[:-4], capture_output=True).stdout
-    else:
-        elf = b""
+    if payload.startswith(b"\x28\xb5\x2f\xfd"):
+        payload = payload[:-4]  # the size
+    elf = _plain(payload)
     if not elf.startswith(b"\x7fELF"):
         raise VmError(f"its image is compressed in an unknown way ({payload[:6].hex()})")
     return elf
@@ -148,10 +165,10 @@ def _cached_alias(name):
     return Kernel(directory), time.time() - alias.stat().st_mtime < ALIAS_FOR
 
 
-def _fetch(name, suites, pattern, old):
-    source = apt.Apt(CACHE, suites, ARCH)
+def _fetch(name, suites, pattern, old, arch):
+    source = apt.Apt(CACHE, suites, arch)
     source.update()
-    found = _candidates(source, pattern)
+    found = _candidates(source, pattern, arch)
     if not found and old:
         print(f"kernel {name}: not looked up ({source.complaint or 'not listed any more'}): {old} of before", flush=True)
         return old
@@ -170,23 +187,24 @@ def _fetch(name, suites, pattern, old):
     raise AssertionError("unreachable")
 
 
-def get(name):
+def get(name, arch="amd64"):
     """The kernel of a short name (KERNELS), of a series like 6.17, or of a whole version."""
     try:
         if not re.fullmatch(r"newest|\d+\.\d+[A-Za-z0-9.+~-]*", name):
             raise VmError(f"give {', '.join(KERNELS)} or a version")
-        exact = name if name.endswith(f"-{ARCH}") else f"{name}-{ARCH}"
+        exact = name if name.endswith(f"-{arch}") else f"{name}-{arch}"
         if (CACHE / "kernels" / exact / "vmlinux").exists():
             return Kernel(CACHE / "kernels" / exact)
         with _locked(name):
-            old, fresh = _cached_alias(name)
+            known = name if arch == "amd64" else f"{name}-{arch}"
+            old, fresh = _cached_alias(known)
             if fresh:
                 return old
             series = re.fullmatch(r"\d+\.\d+", name)
             pattern = re.escape(name) + (r"\..*" if series else "")
             suites, pattern = KERNELS.get(name, (EVERYWHERE, pattern))
-            kernel = _fetch(name, suites, pattern, old)
-            alias = CACHE / "kernels" / ".alias" / name
+            kernel = _fetch(name, suites, pattern, old, arch)
+            alias = CACHE / "kernels" / ".alias" / known
             alias.parent.mkdir(exist_ok=True)
             alias.write_text(kernel.version + "\n")
             return kernel

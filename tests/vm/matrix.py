@@ -22,6 +22,7 @@ import xml.etree.ElementTree
 
 sys.dont_write_bytecode = True
 
+import arm64  # noqa: E402
 import guest  # noqa: E402
 import vm  # noqa: E402
 from errors import Hung, VmError  # noqa: E402
@@ -60,6 +61,7 @@ class Row:
     cgroup: int = 2
     calm: bool = True     # guest.Options
     timeout: int = 3600
+    arch: str = "amd64"
 
 
 ROWS = [
@@ -82,6 +84,7 @@ ROWS = [
     Row("newest 512 connections", "newest", ALL_PLANS, CONNECTIONS),
     Row("6.1 preempt=full", "6.1", BEFORE_6_3, PREEMPTED, cmdline="preempt=full", calm=False),
     Row("newest preempt=full", "newest", ALL_PLANS, PREEMPTED, cmdline="preempt=full", calm=False),
+    Row("arm64", arm64.KERNEL, ALL_PLANS, [], arch="arm64"),
 ]
 
 COMMAND = """\
@@ -150,7 +153,7 @@ def judge(outcome, result, results, plans):
     if result is None:
         return
     if not (results / "junit.xml").exists() or (result.code and not any(n[1] for n in outcome.plans.values())):
-        bad.append(f"pytest ended with {result.code}")
+        bad.append(f"the tests ended with {result.code}")
     bad += [f"left running: {line}" for line in result.left]
     bad += [f"kernel says: {line}" for line in result.trouble]
 
@@ -182,8 +185,11 @@ def run_once(row, plan, logs):
             log.write(data)
             vm.to_fd(1)(data)
         try:
-            result = vm.boot(row.kernel, f"set -- {quoted(row.tests)}\n{COMMAND}", options, {"out": sink, "err": sink},
-                             env, cwd=str(guest.ROOT))
+            if row.arch == "arm64":
+                result = arm64.boot(results, plans, options, {"out": sink, "err": sink})
+            else:
+                result = vm.boot(row.kernel, f"set -- {quoted(row.tests)}\n{COMMAND}", options,
+                                 {"out": sink, "err": sink}, env, cwd=str(guest.ROOT))
             outcome.boot = result.boot
         except VmError as e:
             vm.complain(e)

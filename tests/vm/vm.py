@@ -30,8 +30,10 @@ BOOTS = 2
 def boot(name, command, options, sinks, env=None, cwd=None):
     """Result of `command` under the kernel `name`. Errors name the kernel."""
     k = kernel.get(name)
-    how = options.accel or accel.choose(k)
-    environment = {**guest.environment(), **(env or {})}
+    return run(k, options.accel or accel.choose(k), command, options, sinks, {**guest.environment(), **(env or {})}, cwd)
+
+
+def run(k, how, command, options, sinks, environment, cwd=None):
     if how == "tcg":
         environment.setdefault("WS_SLOW", str(accel.TCG_SLOW))
     for left in reversed(range(BOOTS)):
