@@ -53,12 +53,15 @@ SEC("uprobe")
 int rt_uv_read(struct pt_regs *regs)
 {
 	struct ws_runtime *rt = runtime_of(bpf_get_current_pid_tgid() >> 32);
-	struct thread_state *ts = thread_state_now();
+	struct thread_state *ts;
 	__u64 obj = 0, addr;
 
-	if (!rt || !ts || bpf_probe_read_user(&obj, sizeof(obj), (void *)PT_REGS_PARM1(regs)) || !obj)
+	if (!rt || bpf_probe_read_user(&obj, sizeof(obj), (void *)PT_REGS_PARM1(regs)) || !obj)
 		return 0;
 	addr = stream_context(rt, obj);
+	ts = thread_state_now();
+	if (!ts)
+		return 0;
 	ts->window = ts->reading == READING_WORK ? addr : 0;
 	ts->io_ctx = ts->reading == READING_OTHER ? addr : 0;
 	return 0;
