@@ -83,6 +83,9 @@ static __always_inline bool work_now(const struct thread_state *ts, const struct
 	return true;
 }
 
+/* Functions of their own: inlined, their variables would lie on the stack below everything that follows (512 bytes in all). */
+#define APART __attribute__((noinline, unused))
+
 /* ---- at socket events ---------------------------------------------------------------------------- */
 
 static __always_inline bool thread_logical(struct thread_state *ts, struct task_struct *task, struct logical *l)
@@ -96,7 +99,7 @@ static __always_inline bool thread_logical(struct thread_state *ts, struct task_
 }
 
 /* Bytes were read, and ts->tok is theirs if `work`: a connection that this process accepted brought them. */
-static __always_inline void context_reads(struct thread_state *ts, struct task_struct *task, bool work)
+static APART void context_reads(struct thread_state *ts, struct task_struct *task, bool work)
 {
 	struct logical l;
 
@@ -116,7 +119,7 @@ static __always_inline void context_reads(struct thread_state *ts, struct task_s
 }
 
 /* Whose work writes? Leaves `tok` alone where the thread is the context. */
-static __always_inline void context_writes(struct thread_state *ts, struct task_struct *task, struct ws_token *tok)
+static APART void context_writes(struct thread_state *ts, struct task_struct *task, struct ws_token *tok)
 {
 	struct logical l;
 
