@@ -21,6 +21,7 @@
 #include "user/base/mailbox.h"
 #include "user/base/mem.h"
 #include "user/enrich/service.h"
+#include "user/follow.h"
 #include "user/loader/command.h"
 #include "user/loader/control.h"
 #include "user/loader/discover.h"
@@ -39,10 +40,6 @@
 /* Event loops are hooked that long before any of them has called out. */
 #define LOOP_TRIAL_NS 5000000000ull
 #define MAILBOX_MAX (8u << 20)
-#define SERVES_SLOTS 4096u
-/* A worker that was forked imports what it serves with before its first connection; it is looked at again after this. */
-#define FORKED_NS 1000000000ull
-#define FORKED_SLOTS 256u
 /* Records of the kernel between two looks at the mail: under load the ring is never empty, and answers must come in. */
 #define LOOK_EVERY 256u
 /* While what is left is sent: how often it is asked whether somebody has lost patience. */
@@ -83,13 +80,7 @@ struct live {
 	uint32_t loops; /* processes on the list of event loops */
 	uint64_t loops_since;
 	bool loops_call; /* one of them has opened a connection */
-	bool contexts; /* runtimes are looked into: their evidence is not switched off */
-	struct {
-		uint32_t tgid; /* 0: free */
-		uint64_t due;
-	} forked[FORKED_SLOTS];
-	uint32_t n_forked;
-	uint32_t serves[SERVES_SLOTS]; /* pipeline thread: processes told of as serving, by id */
+	struct follow *follow; /* NULL: the evidence of contexts is switched off */
 	uint64_t started;
 };
 
@@ -123,7 +114,8 @@ static void on_proc(void *ctx, const struct ws_ev_proc *ev)
 
 	if (ev->what == WS_PROC_THREAD_EXIT)
 		return;
-	((struct live *)ctx)->serves[ev->tgid % SERVES_SLOTS] = 0; /* another process, or another program */
+	if (((struct live *)ctx)->follow)
+		follow__forget(((struct live *)ctx)->follow, ev->tgid);
 	put_note(ctx, &n, ev, ev->ev.len);
 }
 
@@ -150,17 +142,14 @@ static void on_dialled(void *ctx, uint32_t tgid)
 		put_note(l, &n, NULL, 0);
 }
 
-/* Told once per process, at its first connection; two that share a slot are told of more often. */
+/* Told once per process, at its first connection. */
 static void on_serves(void *ctx, uint32_t tgid)
 {
-	struct live *l = ctx;
 	struct note n = { .type = NOTE_SERVES, .tgid = tgid };
-	uint32_t *slot = &l->serves[tgid % SERVES_SLOTS];
+	struct live *l = ctx;
 
-	if (!l->contexts || *slot == tgid)
-		return;
-	*slot = tgid;
-	put_note(l, &n, NULL, 0);
+	if (l->follow && follow__serves(l->follow, tgid))
+		put_note(l, &n, NULL, 0);
 }
 
 static void on_control(void *ctx, uint64_t sock, const struct ws_ctl *c)
@@ -291,61 +280,6 @@ static void describe(struct live *l, const struct note *n, const char *tail)
 	dynbuf__free(&out);
 }
 
-/*
- * A process that serves, and whose runtime tells its pieces of work apart: that is read from now on. Looked at when it
- * listens or is forked, and again at its first connection: by then it has imported what it serves with.
- */
-static void follow(struct live *l, uint32_t tgid)
-{
-	static struct log_limit lim;
-	struct runtime r;
-	int err;
-
-	if (!l->contexts || !discover__selected(l->discover, tgid))
-		return;
-	err = runtime__inspect((pid_t)tgid, &r);
-	if (err)
-		return; /* gone, or nothing that we may read */
-	if (r.desc.kind != WS_RT_NONE && r.tornado) {
-		log__limited(&lim, LOG_LVL_INFO, "pid %u: %s: contexts are not followed: Tornado's client starts requests that had to "
-			     "wait in the context of others", tgid, r.version);
-	} else if (r.desc.kind != WS_RT_NONE) {
-		err = loader__follow(l->loader, tgid, &r);
-		if (err < 0)
-			log__limited(&lim, LOG_LVL_WARN, "pid %u: %s: probes: %s: its calls may go without a parent", tgid, r.version,
-				     strerror(-err));
-		else if (err)
-			log_debug("pid %u: %s: contexts are followed", tgid, r.version);
-	} else if (r.why[0] && !r.not_yet) {
-		log__limited(&lim, LOG_LVL_INFO, "pid %u: %s: contexts are not followed: %s", tgid, r.version, r.why);
-	}
-	runtime__free(&r);
-}
-
-static void on_forked(struct live *l, uint32_t tgid)
-{
-	uint32_t slot = l->n_forked++ % FORKED_SLOTS;
-
-	follow(l, tgid);
-	l->forked[slot].tgid = tgid;
-	l->forked[slot].due = clock__mono_ns() + FORKED_NS;
-}
-
-/* Workers that were forked before we came share their master's listener. (Kernels without CONFIG_PROC_CHILDREN: later.) */
-static void follow_workers(struct live *l, uint32_t tgid)
-{
-	char path[64];
-	unsigned child;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%u/task/%u/children", tgid, tgid);
-	f = loader__follows(l->loader, tgid) ? fopen(path, "re") : NULL;
-	while (f && fscanf(f, "%u", &child) == 1)
-		on_forked(l, child);
-	if (f)
-		fclose(f);
-}
-
 /* Whoever listens will serve: described before its first span, so that a burst of spans need not wait for it. */
 static void on_listener(struct live *l, const struct note *n)
 {
@@ -355,8 +289,10 @@ static void on_listener(struct live *l, const struct note *n)
 	answer_selection(l, n->tgid);
 	if (discover__selected(l->discover, n->tgid))
 		describe(l, &want, "");
-	follow(l, n->tgid);
-	follow_workers(l, n->tgid);
+	if (!l->follow)
+		return;
+	follow__process(l->follow, n->tgid);
+	follow__workers(l->follow, n->tgid);
 }
 
 static void on_proc_note(struct live *l, const struct ws_ev_proc *ev)
@@ -364,22 +300,10 @@ static void on_proc_note(struct live *l, const struct ws_ev_proc *ev)
 	discover__proc_event(l->discover, ev);
 	if (ev->what == WS_PROC_FORK || ev->what == WS_PROC_EXEC)
 		answer_selection(l, ev->tgid);
-	if (ev->what != WS_PROC_FORK)
-		loader__unfollow(l->loader, ev->tgid);
-	else if (loader__follows(l->loader, ev->ppid))
-		on_forked(l, ev->tgid);
-}
-
-static void review_forked(struct live *l, uint64_t now)
-{
-	for (uint32_t i = 0; i < FORKED_SLOTS; i++) {
-		uint32_t tgid = l->forked[i].tgid;
-
-		if (!tgid || now < l->forked[i].due)
-			continue;
-		l->forked[i].tgid = 0;
-		follow(l, tgid);
-	}
+	if (l->follow && ev->what != WS_PROC_FORK)
+		follow__ended(l->follow, ev->tgid);
+	else if (l->follow)
+		follow__forked(l->follow, ev->ppid, ev->tgid);
 }
 
 /* Tracing what receives our own export would feed on itself. The kernel side goes on: what is left out is counted. */
@@ -422,7 +346,7 @@ static void take_note(void *ctx, const void *rec, size_t len)
 		}
 		break;
 	case NOTE_SERVES:
-		follow(l, n->tgid);
+		follow__process(l->follow, n->tgid);
 		break;
 	}
 }
@@ -476,7 +400,8 @@ static int control_loop(struct live *l, int sigfd)
 		int code;
 
 		review_loops(l, now);
-		review_forked(l, now);
+		if (l->follow)
+			follow__tick(l->follow, now);
 		if (end && now >= end)
 			return 0;
 		poll(fds, 3, end && end - now < 1000000000 ? (int)((end - now) / 1000000) + 1 : 1000);
@@ -514,7 +439,7 @@ static void banner(const struct live *l)
 
 	uname(&u);
 	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s%s\n", WS_VERSION, u.release,
-		u.machine, plan__name(loader__plan(l->loader)), l->contexts ? ", contexts" : "",
+		u.machine, plan__name(loader__plan(l->loader)), l->follow ? ", contexts" : "",
 		l->features.err[FEAT_SYSCALL_TP] ? "" : ", event loops"); /* whose turns are system calls */
 	log_debug("fentry: %s, kprobe: %s%s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE),
 		  l->features.legacy ? ", programs for kernels below 5.17" : "");
@@ -551,7 +476,6 @@ static int open_parts(struct live *l)
 		.ctx = l,
 	};
 	const char *bad = NULL;
-	uint32_t off = 0;
 
 	l->to_control = mailbox__new(MAILBOX_MAX);
 	l->to_pipeline = mailbox__new(MAILBOX_MAX);
@@ -567,19 +491,25 @@ static int open_parts(struct live *l)
 		return bad ? 2 : 1;
 	}
 	l->selective = discover__selective(l->discover);
-	match__evidence_mask(l->o->evidence_off, &off);
-	l->contexts = (~off & (1u << EVIDENCE_CONTEXT | 1u << EVIDENCE_EXECUTOR)) != 0;
 	return 0;
 }
 
 /* What was asked for has proved possible up to here: from now on the kernel is changed. */
 static int open_kernel(struct live *l, const struct loader_opts *lo)
 {
+	uint32_t off = 0;
+
 	l->loader = loader__open(lo, &l->features);
 	if (!l->loader)
 		return errno == EINVAL ? 2 : 3;
 	loader__on_record(l->loader, on_kernel_record, l);
-	return 0;
+	match__evidence_mask(l->o->evidence_off, &off);
+	if (!(~off & (1u << EVIDENCE_CONTEXT | 1u << EVIDENCE_EXECUTOR)))
+		return 0;
+	l->follow = follow__new(l->loader, l->discover);
+	if (!l->follow)
+		log_error("cannot start: %s", strerror(errno));
+	return l->follow ? 0 : 1;
 }
 
 static int open_sink(struct live *l)
@@ -805,6 +735,7 @@ static void close_all(struct live *l)
 	mailbox__free(l->to_control);
 	mailbox__free(l->to_pipeline);
 	loader__close(l->loader);
+	follow__free(l->follow);
 	command__free(l->child);
 }
 

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which processes have their runtime's contexts followed: those that serve something and are selected. */
+#ifndef WS_FOLLOW_H
+#define WS_FOLLOW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct discover;
+struct follow;
+struct loader;
+
+/* NULL with ENOMEM; all is borrowed. */
+struct follow *follow__new(struct loader *l, struct discover *d);
+void follow__free(struct follow *f); /* NULL ok */
+
+/*
+ * Pipeline thread: a connection that this process accepted was seen. True the first time: follow__process() it, on the
+ * control thread.
+ */
+bool follow__serves(struct follow *f, uint32_t tgid);
+/* Pipeline thread: it has ended, or is another program now. */
+void follow__forget(struct follow *f, uint32_t tgid);
+
+/*
+ * Control thread. Looks at a process, for the first time or again: when it listens, or was forked, and at its first
+ * connection, by when it has imported what it serves with.
+ */
+void follow__process(struct follow *f, uint32_t tgid);
+/* Workers that were forked before we came share their master's listener. */
+void follow__workers(struct follow *f, uint32_t tgid);
+void follow__forked(struct follow *f, uint32_t parent, uint32_t tgid);
+void follow__ended(struct follow *f, uint32_t tgid);
+void follow__tick(struct follow *f, uint64_t now); /* CLOCK_MONOTONIC */
+
+#endif
