@@ -279,8 +279,6 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 		ts->tok.kind = loop ? WS_TOK_CALLBACK : WS_TOK_THREAD;
 		ts->tok.flags = x->flags & WS_DATA_NONBLOCK ? WS_TOKEN_NONBLOCK : 0;
 		ts->tok.tid = tid;
-		ts->tok.woken = 0;
-		ts->tok.handed_ts = 0;
 		return;
 	}
 	if (ts->runtime)

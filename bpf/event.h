@@ -60,12 +60,8 @@ struct ws_token {
 	__u8 flags; /* WS_TOKEN_* */
 	__u16 pad;
 	__u32 tid;  /* the thread that read those bytes */
-	__u32 woken; /* when another request's work woke this context last: CLOCK_MONOTONIC in 2^20 ns; 0: never */
-	/* WS_TOK_CONTEXT, WS_TOK_HANDED: when it first left the context, or the thread, that read those bytes; 0: it has not */
-	__u64 handed_ts;
+	__u32 pad2;
 };
-
-#define WS_TOKEN_WOKEN_SHIFT 20
 
 enum ws_token_kind {
 	WS_TOK_NONE,
@@ -298,9 +294,9 @@ static inline __u32 ws_ctl_slot(__u64 sock)
 #define WS_ASSERT _Static_assert
 #endif
 WS_ASSERT(sizeof(struct ws_ev) == 16, "ABI");
-WS_ASSERT(sizeof(struct ws_token) == 40, "ABI");
-WS_ASSERT(sizeof(struct ws_ev_data) == 104, "ABI");
-WS_ASSERT(sizeof(struct ws_ev_sock) == 272, "ABI");
+WS_ASSERT(sizeof(struct ws_token) == 32, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_data) == 96, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_sock) == 264, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_state) == 48, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_proc) == 64, "ABI");
 WS_ASSERT(sizeof(struct ws_ctl) == 32, "ABI");

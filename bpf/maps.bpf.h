@@ -70,8 +70,6 @@ struct xfer {
 	} at; /* how far an iovec is gathered */
 };
 
-enum reading { READING_NOTHING, READING_WORK, READING_OTHER };
-
 /* What a thread is working on. Lives and dies with it. */
 struct thread_state {
 	struct ws_token tok;
@@ -81,13 +79,12 @@ struct thread_state {
 	__u32 mm_idx;
 	__u32 used; /* a provisional token was handed out */
 	__u32 runtime; /* its process is in `runtimes`; as of `epoch` */
-	__u8 reading;  /* enum reading: what was read last */
+	__u8 work_read; /* what it read last brought work, and nothing has ended that yet */
 	__u8 flushing; /* what it writes belongs to `flush`, whatever its context */
 	__u8 pad[2];
 	struct ws_token flush;
 	__u64 window;  /* context of the last read, until something else is read */
 	__u64 tok_ctx; /* context in which `tok` was read, 0: the thread itself */
-	__u64 io_ctx;  /* context in which something else was read last: whom that wakes has waited for it */
 	struct kcall call;
 	struct xfer xfer; /* the transfer under way: together with it the stack would be too deep */
 #ifdef WS_LEGACY

@@ -28,13 +28,6 @@ static __always_inline bool caller_work(struct caller *c, struct ws_token *tok)
 	return work_now(c->ts, &c->l, tok);
 }
 
-/* Work leaves its context, or its thread: it may go on when its request is over. */
-static __always_inline void hand_on(struct ws_token *tok)
-{
-	if (!tok->handed_ts)
-		tok->handed_ts = bpf_ktime_get_ns();
-}
-
 /* PyContext_CopyCurrent has returned a context: it works on what its maker works on, whatever had that address before. */
 SEC("uretprobe")
 int rt_context_copied(struct pt_regs *regs)
@@ -45,12 +38,10 @@ int rt_context_copied(struct pt_regs *regs)
 
 	if (!key.addr || !caller_read(&c))
 		return 0;
-	if (caller_work(&c, &tok)) {
-		hand_on(&tok);
+	if (caller_work(&c, &tok))
 		bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
-	} else {
+	else
 		bpf_map_delete_elem(&bindings, &key);
-	}
 	return 0;
 }
 
@@ -73,25 +64,16 @@ SEC("uprobe")
 int rt_future_result(struct pt_regs *regs)
 {
 	struct object_key key = object_key(0);
-	struct ws_token tok, *bound;
+	struct ws_token tok;
 	struct caller c;
 
 	if (!caller_read(&c) || !c.rt->fut_context)
 		return 0;
 	if (bpf_probe_read_user(&key.addr, sizeof(key.addr), (void *)(PT_REGS_PARM1(regs) + c.rt->fut_context)) || !key.addr)
 		return 0;
-	if (!caller_work(&c, &tok))
+	if (!c.l.ctx || !c.ts || c.ts->window != c.l.ctx || !caller_work(&c, &tok))
 		return 0;
-	if (c.l.ctx && c.ts && c.ts->window == c.l.ctx) {
-		bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
-		return 0;
-	}
-	/* The reader of a pooled connection runs in the context of whoever opened it. */
-	if (c.ts && c.l.ctx && c.ts->io_ctx == c.l.ctx)
-		return 0;
-	bound = bpf_map_lookup_elem(&bindings, &key);
-	if (bound && (bound->sock != tok.sock || bound->pos != tok.pos))
-		bound->woken = bpf_ktime_get_ns() >> WS_TOKEN_WOKEN_SHIFT;
+	bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
 	return 0;
 }
 
@@ -111,7 +93,6 @@ int rt_queue_put(struct pt_regs *regs)
 		bpf_map_delete_elem(&items, &key);
 		return 0;
 	}
-	hand_on(&tok);
 	tok.flags |= WS_TOKEN_ITEM;
 	bpf_map_update_elem(&items, &key, &tok, BPF_ANY);
 	return 0;

@@ -66,7 +66,6 @@ static __always_inline bool work_now(const struct thread_state *ts, const struct
 		*to = ts->tok;
 		if (to->kind == WS_TOK_THREAD)
 			to->kind = to->flags & WS_TOKEN_NONBLOCK ? WS_TOK_CONTEXT : WS_TOK_HANDED;
-		to->handed_ts = 0;
 		return true;
 	}
 	bound = l->ctx ? bpf_map_lookup_elem(&bindings, &key) : NULL;
@@ -103,17 +102,13 @@ static APART void context_reads(struct thread_state *ts, struct task_struct *tas
 {
 	struct logical l;
 
-	ts->reading = work ? READING_WORK : READING_OTHER;
+	ts->work_read = work;
 	ts->window = 0;
-	ts->io_ctx = 0;
-	if (work)
-		ts->tok_ctx = 0;
+	if (!work)
+		return;
+	ts->tok_ctx = 0;
 	if (!thread_logical(ts, task, &l))
 		return;
-	if (!work) {
-		ts->io_ctx = l.ctx;
-		return;
-	}
 	ts->window = l.ctx;
 	ts->tok_ctx = l.ctx;
 }

@@ -62,8 +62,7 @@ int rt_uv_read(struct pt_regs *regs)
 	ts = thread_state_now();
 	if (!ts)
 		return 0;
-	ts->window = ts->reading == READING_WORK ? addr : 0;
-	ts->io_ctx = ts->reading == READING_OTHER ? addr : 0;
+	ts->window = ts->work_read ? addr : 0;
 	return 0;
 }
 
@@ -73,9 +72,8 @@ int rt_uv_read_done(struct pt_regs *regs)
 	struct thread_state *ts = thread_state_now();
 
 	if (ts) {
-		ts->reading = READING_NOTHING;
+		ts->work_read = 0;
 		ts->window = 0;
-		ts->io_ctx = 0;
 	}
 	return 0;
 }

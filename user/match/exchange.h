@@ -111,7 +111,6 @@ struct proc {
 	struct came *came;	/* CAME_SLOTS, NULL before the first */
 	bool opaque;		/* serves connections that nobody can read (TLS, HTTP/2): requests that we know nothing of */
 	bool receiver;		/* has taken telemetry */
-	bool contexts;		/* its runtime tells whose work is whose: requests that are over are remembered */
 	bool autonomous;	/* calls out with no request alive: it has work of its own */
 };
 
@@ -135,14 +134,6 @@ struct client_end {
 /* Exchanges that wait for their other half, by join_key: seldom more than requests are open. */
 #define JOIN_BUCKETS 1024u
 
-/* A request that is over, for work that it left behind. */
-struct late {
-	struct exchange *x; /* counted */
-	uint64_t sock;
-};
-
-#define LATE_SLOTS 4096u
-
 struct join_table {
 	struct exchange *buckets[JOIN_BUCKETS];
 };
@@ -157,8 +148,6 @@ struct match {
 	struct join_table clients, servers;
 	struct exchange *waiting, **waiting_tail;
 	struct exchange *provisional; /* by child_next, each counted */
-	struct late *late; /* LATE_SLOTS, the oldest overwritten; NULL before the first */
-	uint32_t n_late;
 	uint32_t held;
 	struct pool pool; /* exchanges */
 };
@@ -186,12 +175,6 @@ void parent__on_context(struct match *m, struct exchange *x);	   /* the request 
 void parent__context_came(struct exchange *s);
 void parent__call_over(struct exchange *x);
 void parent__refuse(struct exchange *x, const char *why);
-
-/* late.c */
-void late__add(struct exchange *server); /* as it ends */
-/* The one request whose bytes this read brought; NULL: not known any more. */
-struct exchange *late__find(struct match *m, const struct ws_token *t);
-void late__free(struct match *m);
 
 /* join.c */
 void ends__add(struct match *m, const struct stream_conn *c, int n);

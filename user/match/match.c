@@ -201,7 +201,6 @@ static void finish(struct match *m, struct exchange *x, uint64_t ts, bool aborte
 	parent__call_over(x);
 	if (x->server) {
 		parent__on_end(x, aborted);
-		late__add(x);
 		live__remove(x);
 	}
 	if (x->conn) {
@@ -604,7 +603,6 @@ void match__free(struct match *m)
 	if (!m)
 		return;
 	match__flush(m, m->now);
-	late__free(m);
 	procs__free(m);
 	pool__free(&m->pool);
 	mem__free(m);

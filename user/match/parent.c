@@ -19,8 +19,8 @@
  *             that drains a queue makes several calls: no parent.
  *   context, executor
  *             The runtime's own logical context (bpf/runtime.bpf.h), and work items that were handed to another
- *             thread. Work that outlives its request keeps it as its parent, unless another request's work has
- *             woken it since: then it may be a worker that serves whoever comes.
+ *             thread. Only while the request is open: what outlives it may be its own background work, or a worker
+ *             that it was the first to need and that serves whoever comes.
  *   single    Only where the operator vouches for it (--evidence-single). Reactors (non-blocking reads):
  *             one request is alive in the process, none has ended there just before (it may have left
  *             background work behind), this very thread read it, and the process never called out by
@@ -258,44 +258,26 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 		   inherited ? EDGE_PROVISIONAL : EDGE_UNCONFIRMED);
 }
 
-/*
- * A request that is over, whose work was handed on while it was not. What another request's work has woken since may
- * be a worker that serves whoever comes.
- */
-static struct exchange *left_behind(struct match *m, const struct ws_token *t)
-{
-	struct exchange *s = t->handed_ts ? late__find(m, t) : NULL;
-
-	return s && t->handed_ts <= s->end && (!t->woken || t->woken < (uint32_t)(s->end >> WS_TOKEN_WOKEN_SHIFT)) ? s : NULL;
-}
-
 static void by_context(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	enum match_evidence e = t->flags & WS_TOKEN_ITEM ? EVIDENCE_EXECUTOR : EVIDENCE_CONTEXT;
 	struct stream_conn *sc = t->sock ? stream__find(m->opts.stream(m->opts.ctx), t->sock) : NULL;
-	struct proc *p = proc__find(m, x->tgid, true);
 	bool many = false, handed = t->kind == WS_TOK_HANDED;
 	struct exchange *s;
 
-	if (p)
-		p->contexts = true;
 	s = sc && sc->match ? read_by(sc->match, t, &many) : NULL;
-	if (!s && !many)
-		s = left_behind(m, t);
 	if (many)
 		parent__refuse(x, "several requests in one read");
 	else if (!t->sock)
 		parent__refuse(x, "its context began in no request that was seen");
-	else if (!s || s->tgid != x->tgid)
+	else if (!s || !s->open || s->tgid != x->tgid)
 		parent__refuse(x, "its request was over");
-	else if (handed && s->open && s->thread && s->thread->n_live > 1)
+	else if (handed && s->thread && s->thread->n_live > 1)
 		parent__refuse(x, "two requests were live on this thread");
 	else if (handed && serves_several(s))
 		parent__refuse(x, SEVERAL);
-	else if (handed && !s->open && s->answered_by != s->tid)
-		parent__refuse(x, "its request was answered by another thread");
 	else
-		set_parent(x, s, e, handed && s->open ? EDGE_UNCONFIRMED : EDGE_FINAL);
+		set_parent(x, s, e, handed ? EDGE_UNCONFIRMED : EDGE_FINAL);
 }
 
 static void by_single(struct match *m, struct exchange *x, const struct ws_token *t)
