@@ -5,6 +5,8 @@
  */
 #include "runtime.bpf.h"
 
+#define TYPE_NAME 24 /* Include/cpython/object.h: PyTypeObject.tp_name */
+
 struct caller {
 	struct ws_runtime *rt;
 	struct thread_state *ts; /* NULL: it has never used a socket */
@@ -64,7 +66,7 @@ SEC("uprobe")
 int rt_future_result(struct pt_regs *regs)
 {
 	struct object_key key = object_key(0);
-	struct ws_token tok;
+	struct ws_token tok, *bound;
 	struct caller c;
 
 	if (!caller_read(&c) || !c.rt->fut_context)
@@ -73,8 +75,28 @@ int rt_future_result(struct pt_regs *regs)
 		return 0;
 	if (!c.l.ctx || !c.ts || c.ts->window != c.l.ctx || !caller_work(&c, &tok))
 		return 0;
-	bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
+	/* A task that works for another connection is told something, not handed this request. */
+	bound = bpf_map_lookup_elem(&bindings, &key);
+	if (!bound || bound->sock == tok.sock)
+		bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
 	return 0;
+}
+
+/*
+ * concurrent.futures.thread._WorkItem: made for one piece of work, and run by whoever gets it. Anything else in such a
+ * queue may be a bell, the same object for everybody, or something that is only looked at.
+ */
+static __always_inline bool is_work_item(__u64 item)
+{
+	__u64 type = 0, at = 0, name = 0;
+	__u16 rest = 0;
+
+	if (bpf_probe_read_user(&type, sizeof(type), (void *)(item + 8)) ||
+	    bpf_probe_read_user(&at, sizeof(at), (void *)(type + TYPE_NAME)) ||
+	    bpf_probe_read_user(&name, sizeof(name), (void *)at) ||
+	    bpf_probe_read_user(&rest, sizeof(rest), (void *)(at + sizeof(name))))
+		return false;
+	return name == 0x6574496b726f575full && rest == 'm'; /* "_WorkIte", "m\0": memcmp() is no built-in here */
 }
 
 /* _queue.SimpleQueue.put(item): what executors hand work items over with. */
@@ -89,7 +111,7 @@ int rt_queue_put(struct pt_regs *regs)
 		return 0;
 	if (bpf_probe_read_user(&key.addr, sizeof(key.addr), (void *)PT_REGS_PARM2(regs)) || !key.addr)
 		return 0;
-	if (!caller_work(&c, &tok)) {
+	if (!is_work_item(key.addr) || !caller_work(&c, &tok)) {
 		bpf_map_delete_elem(&items, &key);
 		return 0;
 	}

@@ -173,6 +173,48 @@ static void test_thread_of_several_connections(void **state_)
 	end_test();
 }
 
+/* A select() loop with a timer of its own, before and during a long poll; a worker that stops doing so is believed again. */
+static void test_thread_with_own_work(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	calls(&c, 7, "/cron1", NULL);
+	gets_answer(&c, 7);
+	tok = reads(&s, 7, "/longpoll");
+	calls(&c, 7, "/cron2", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	tick(5000);
+	calls(&c, 7, "/cron3", &tok);
+	gets_answer(&c, 7);
+	tick(29000);
+	tok = reads(&s, 7, "/longpoll2");
+	calls(&c, 7, "/cron4", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	tick(31000);
+	tok = reads(&s, 7, "/plain");
+	calls(&c, 7, "/of-plain", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	calls(&c, 7, "/rest-of-plain", &tok);
+	gets_answer(&c, 7);
+	tok = reads(&s, 7, "/plain2");
+	calls(&c, 7, "/of-plain2", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/cron1"), NULL);
+	assert_root(span_of(SPAN_CLIENT, "/cron2"), "this thread also calls out by itself");
+	assert_root(span_of(SPAN_CLIENT, "/cron4"), "this thread also calls out by itself");
+	assert_parent(span_of(SPAN_CLIENT, "/of-plain"), span_of(SPAN_SERVER, "/plain"), "thread");
+	assert_parent(span_of(SPAN_CLIENT, "/of-plain2"), span_of(SPAN_SERVER, "/plain2"), "thread");
+	end_test();
+}
+
 static void test_thread_with_two(void **state_)
 {
 	struct ws_token tok;
@@ -728,6 +770,7 @@ int main(void)
 		cmocka_unit_test(test_thread),
 		cmocka_unit_test(test_thread_hands_off),
 		cmocka_unit_test(test_thread_of_several_connections),
+		cmocka_unit_test(test_thread_with_own_work),
 		cmocka_unit_test(test_thread_with_two),
 		cmocka_unit_test(test_thread_after_answer),
 		cmocka_unit_test(test_pipelined_in_one_read),

@@ -99,6 +99,9 @@ struct came {
 
 #define CAME_SLOTS 1024
 
+/* Threads that have called out with no request of theirs open: the newest few of a process. */
+#define OWN_SLOTS 8
+
 /* A process that serves or calls something. */
 struct proc {
 	UT_hash_handle hh;
@@ -111,6 +114,11 @@ struct proc {
 	struct came *came;	/* CAME_SLOTS, NULL before the first */
 	bool opaque;		/* serves connections that nobody can read (TLS, HTTP/2): requests that we know nothing of */
 	bool receiver;		/* has taken telemetry */
+	struct {
+		uint32_t tid;
+		uint64_t until; /* what it does before that may be work of its own again */
+	} own[OWN_SLOTS];
+	uint32_t n_own;
 	bool autonomous;	/* calls out with no request alive: it has work of its own */
 };
 

@@ -37,6 +37,12 @@
 /* A thread that was joined has that long to be gone. */
 #define EXIT_NS 200000000ull
 
+/* A thread with work of its own (a timer in a select() loop) does it again within that time. */
+#define OWN_NS 30000000000ull
+/* What a thread calls so soon after an answer may be the rest of that request's work. */
+#define REST_NS 1000000000ull
+
+#define OWN "this thread also calls out by itself"
 #define SEVERAL "this thread serves several connections at a time"
 
 static bool allowed(const struct exchange *x, enum match_evidence e)
@@ -232,6 +238,30 @@ static bool serves_several(const struct exchange *server)
 	return server->thread && server->m->now < server->thread->several_until;
 }
 
+/* Called out while it served nothing. */
+static void note_own_work(struct match *m, uint32_t tgid, uint32_t tid)
+{
+	struct proc *p = proc__find(m, tgid, true);
+	uint32_t slot;
+
+	if (!p || !tid || (p->last_end && m->now < p->last_end + REST_NS))
+		return;
+	for (slot = 0; slot < OWN_SLOTS && p->own[slot].tid != tid; slot++)
+		;
+	if (slot == OWN_SLOTS)
+		slot = p->n_own++ % OWN_SLOTS;
+	p->own[slot].tid = tid;
+	p->own[slot].until = m->now + OWN_NS;
+}
+
+static bool has_own_work(const struct exchange *server)
+{
+	for (int i = 0; server->proc && i < OWN_SLOTS; i++)
+		if (server->proc->own[i].tid == server->tid && server->m->now < server->proc->own[i].until)
+			return true;
+	return false;
+}
+
 static void by_thread(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	struct stream_conn *sc = stream__find(m->opts.stream(m->opts.ctx), t->sock);
@@ -243,7 +273,12 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 		return;
 	}
 	if (!s || !s->open || s->tgid != x->tgid) {
+		note_own_work(m, x->tgid, x->tid);
 		parent__refuse(x, NULL); /* the thread's last request was over: work of its own */
+		return;
+	}
+	if (has_own_work(s)) {
+		parent__refuse(x, OWN);
 		return;
 	}
 	if (s->thread && s->thread->n_live > 1) {
@@ -276,6 +311,8 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 		parent__refuse(x, "two requests were live on this thread");
 	else if (handed && serves_several(s))
 		parent__refuse(x, SEVERAL);
+	else if (handed && has_own_work(s))
+		parent__refuse(x, OWN);
 	else
 		set_parent(x, s, e, handed ? EDGE_UNCONFIRMED : EDGE_FINAL);
 }
@@ -308,6 +345,13 @@ static void by_single(struct match *m, struct exchange *x, const struct ws_token
 		set_parent(x, s, EVIDENCE_SINGLE, EDGE_FINAL);
 }
 
+/* A thread that has never read a request, or was never told whose work it does. */
+static void by_nothing(struct match *m, struct exchange *x, const struct ws_token *t)
+{
+	note_own_work(m, x->tgid, x->tid);
+	by_single(m, x, t);
+}
+
 void parent__find(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	if (t && t->sock && (t->kind == WS_TOK_CALLBACK || t->kind == WS_TOK_DIAL))
@@ -317,6 +361,8 @@ void parent__find(struct match *m, struct exchange *x, const struct ws_token *t)
 	else if (t && t->sock && !(t->flags & WS_TOKEN_NONBLOCK) &&
 		 (t->kind == WS_TOK_THREAD || t->kind == WS_TOK_PROVISIONAL))
 		by_thread(m, x, t);
+	else if (!t || !t->sock)
+		by_nothing(m, x, t);
 	else
 		by_single(m, x, t);
 }
