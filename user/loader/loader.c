@@ -291,7 +291,7 @@ int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r)
 	rt.tgid = tgid;
 	if (bpf_map_update_elem(programs__map(&l->p, "runtimes"), &tgid, &rt, BPF_ANY)) {
 		err = -errno;
-		uprobes__pull(l->uprobes, tgid);
+		uprobes__forget(l->uprobes, tgid);
 		return err;
 	}
 	__atomic_fetch_add(l->p.proc_epoch, 1, __ATOMIC_RELEASE);
@@ -306,7 +306,7 @@ bool loader__follows(const struct loader *l, uint32_t tgid)
 void loader__unfollow(struct loader *l, uint32_t tgid)
 {
 	if (l->uprobes)
-		uprobes__pull(l->uprobes, tgid);
+		uprobes__forget(l->uprobes, tgid);
 }
 
 int loader__loop_hooks(struct loader *l, bool on)

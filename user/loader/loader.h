@@ -43,8 +43,8 @@ int loader__existing_sockets(struct loader *l);
 int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags);
 /*
  * Follows the logical contexts of a process: plants the runtime's probes, then tells the kernel where to look. 1, 0 if
- * there was nothing to do, or -errno (nothing is planted then). A fork's child is looked at from its first moment; its
- * probes are its own. Again for a process that has imported more since: it gets the rest.
+ * there was nothing to do, or -errno. A fork's child is looked at from its first moment. Again for a process that has
+ * imported more since.
  */
 int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r);
 bool loader__follows(const struct loader *l, uint32_t tgid);

@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "user/base/hash.h"
 #include "user/base/log.h"
 #include "user/base/mem.h"
+
+#define SITES_MAX 1024u /* two descriptors each */
 
 /* Programs of bpf/python.bpf.c and bpf/uvloop.bpf.c, by what they hook. */
 static const char *const programs[__HOOK_CNT] = {
@@ -22,16 +25,26 @@ static const char *const programs[__HOOK_CNT] = {
 	[HOOK_UV_FLUSHED] = "rt_uv_flushed",
 };
 
+/* One probe. By inode: it is in every process that runs that code, and the kernel's programs look who it is. */
 struct planted {
 	UT_hash_handle hh;
+	struct {
+		uint64_t dev, ino, offset, hook;
+	} key;
+	struct bpf_link *link;
+};
+
+/* A process whose runtime's sites are planted. */
+struct hooked {
+	UT_hash_handle hh;
 	uint32_t tgid;
-	size_t n;
-	struct bpf_link **links;
+	size_t n_sites;
 };
 
 struct uprobes {
 	struct bpf_object *obj;
-	struct planted *procs;
+	struct planted *sites;
+	struct hooked *procs;
 };
 
 bool uprobe__is_runtime(const struct bpf_program *prog)
@@ -48,9 +61,9 @@ struct uprobes *uprobes__new(struct bpf_object *obj)
 	return u;
 }
 
-static struct planted *find(const struct uprobes *u, uint32_t tgid)
+static struct hooked *find(const struct uprobes *u, uint32_t tgid)
 {
-	struct planted *p;
+	struct hooked *p;
 
 	HASH_FIND(hh, u->procs, &tgid, sizeof(tgid), p);
 	return p;
@@ -58,88 +71,114 @@ static struct planted *find(const struct uprobes *u, uint32_t tgid)
 
 size_t uprobes__count(const struct uprobes *u, uint32_t tgid)
 {
-	const struct planted *p = find(u, tgid);
+	const struct hooked *p = find(u, tgid);
 
-	return p ? p->n : 0;
+	return p ? p->n_sites : 0;
 }
 
-static void pull(struct uprobes *u, struct planted *p)
+void uprobes__forget(struct uprobes *u, uint32_t tgid)
 {
-	while (p->n)
-		bpf_link__destroy(p->links[--p->n]);
+	struct hooked *p = find(u, tgid);
+
+	if (!p)
+		return;
 	HASH_DEL(u->procs, p);
-	mem__free(p->links);
 	mem__free(p);
 }
 
-void uprobes__pull(struct uprobes *u, uint32_t tgid)
+static int remember(struct uprobes *u, uint32_t tgid, size_t n_sites)
 {
-	struct planted *p = find(u, tgid);
+	struct hooked *p = find(u, tgid);
 
-	if (p)
-		pull(u, p);
-}
-
-static int plant_one(struct uprobes *u, struct planted *p, const struct runtime_site *s)
-{
-	struct bpf_program *prog = bpf_object__find_program_by_name(u->obj, programs[s->hook]);
-	struct bpf_uprobe_opts opts = { .sz = sizeof(opts), .retprobe = s->ret };
-	struct bpf_link *link;
-
-	if (!prog)
-		return -ENOENT;
-	link = bpf_program__attach_uprobe_opts(prog, (pid_t)p->tgid, s->path, s->offset, &opts);
-	if (!link)
-		return -errno;
-	p->links[p->n++] = link;
+	if (!p) {
+		p = mem__zalloc(sizeof(*p));
+		if (!p)
+			return -ENOMEM;
+		p->tgid = tgid;
+		HASH_ADD(hh, u->procs, tgid, sizeof(p->tgid), p);
+		if (!p->hh.tbl) {
+			mem__free(p);
+			return -ENOMEM;
+		}
+	}
+	p->n_sites = n_sites;
 	return 0;
 }
 
-static struct planted *find_or_add(struct uprobes *u, uint32_t tgid)
+static struct bpf_link *attach(struct uprobes *u, const struct runtime_site *s)
 {
-	struct planted *p = find(u, tgid);
+	struct bpf_program *prog = bpf_object__find_program_by_name(u->obj, programs[s->hook]);
+	struct bpf_uprobe_opts opts = { .sz = sizeof(opts), .retprobe = s->ret };
 
-	if (p)
-		return p;
-	p = mem__zalloc(sizeof(*p));
-	if (!p)
-		return NULL;
-	p->tgid = tgid;
-	HASH_ADD(hh, u->procs, tgid, sizeof(p->tgid), p);
-	if (!p->hh.tbl) {
-		mem__free(p);
+	if (!prog) {
+		errno = ENOENT;
 		return NULL;
 	}
-	return p;
+	return bpf_program__attach_uprobe_opts(prog, -1, s->path, s->offset, &opts);
+}
+
+static int plant_one(struct uprobes *u, const struct runtime_site *s)
+{
+	struct planted *p, probe = { .key = { .offset = s->offset, .hook = s->hook } };
+	struct stat st;
+
+	if (stat(s->path, &st))
+		return -errno;
+	probe.key.dev = st.st_dev;
+	probe.key.ino = st.st_ino;
+	HASH_FIND(hh, u->sites, &probe.key, sizeof(probe.key), p);
+	if (p)
+		return 0;
+	if (HASH_COUNT(u->sites) >= SITES_MAX)
+		return -E2BIG;
+	p = mem__alloc(sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	*p = probe;
+	p->link = attach(u, s);
+	if (!p->link) {
+		int err = -errno;
+
+		mem__free(p);
+		return err;
+	}
+	HASH_ADD(hh, u->sites, key, sizeof(p->key), p);
+	if (p->hh.tbl)
+		return 0;
+	bpf_link__destroy(p->link);
+	mem__free(p);
+	return -ENOMEM;
 }
 
 int uprobes__plant(struct uprobes *u, uint32_t tgid, const struct runtime *r)
 {
-	struct planted *p = find_or_add(u, tgid);
-	struct bpf_link **more = p ? mem__realloc(p->links, r->n_sites * sizeof(*more)) : NULL;
-	int err = more ? 0 : -ENOMEM;
+	for (size_t i = 0; i < r->n_sites; i++) {
+		int err = plant_one(u, &r->sites[i]);
 
-	if (more)
-		p->links = more;
-	while (!err && p->n < r->n_sites) {
-		const struct runtime_site *s = &r->sites[p->n];
-
-		err = plant_one(u, p, s);
-		if (err)
-			log_debug("pid %u: %s+0x%llx: %s", tgid, s->path, (unsigned long long)s->offset, strerror(-err));
+		if (err) {
+			log_debug("pid %u: %s+0x%llx: %s", tgid, r->sites[i].path, (unsigned long long)r->sites[i].offset,
+				  strerror(-err));
+			return err;
+		}
 	}
-	if (err && p)
-		pull(u, p);
-	return err;
+	return remember(u, tgid, r->n_sites);
 }
 
 void uprobes__free(struct uprobes *u)
 {
 	struct planted *p, *next;
+	struct hooked *h, *next_h;
 
 	if (!u)
 		return;
-	HASH_ITER(hh, u->procs, p, next)
-		pull(u, p);
+	HASH_ITER(hh, u->sites, p, next) {
+		HASH_DEL(u->sites, p);
+		bpf_link__destroy(p->link);
+		mem__free(p);
+	}
+	HASH_ITER(hh, u->procs, h, next_h) {
+		HASH_DEL(u->procs, h);
+		mem__free(h);
+	}
 	mem__free(u);
 }

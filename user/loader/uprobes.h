@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Probes in processes whose runtime is known (user/runtime), planted and pulled out per process. Control thread only. */
+/*
+ * Probes in the code of runtimes (user/runtime), planted once per file. To take one out costs the kernel a tenth of a
+ * second, so they stay until the end, not until their last process has ended. Control thread only.
+ */
 #ifndef WS_UPROBES_H
 #define WS_UPROBES_H
 
@@ -13,13 +16,10 @@ struct uprobes;
 
 struct uprobes *uprobes__new(struct bpf_object *obj); /* NULL with ENOMEM; `obj` is borrowed */
 void uprobes__free(struct uprobes *u);		       /* NULL ok; pulls all out */
-/*
- * All of a runtime's sites, or none: 0 or -errno. A process that has some keeps them and gets the rest: runtime__inspect()
- * adds what was imported later at the end.
- */
+/* All of a runtime's sites: 0 or -errno. Again for a process that has imported more since. */
 int uprobes__plant(struct uprobes *u, uint32_t tgid, const struct runtime *r);
-size_t uprobes__count(const struct uprobes *u, uint32_t tgid); /* sites planted there */
-void uprobes__pull(struct uprobes *u, uint32_t tgid);
+size_t uprobes__count(const struct uprobes *u, uint32_t tgid); /* sites of that process, 0: not followed */
+void uprobes__forget(struct uprobes *u, uint32_t tgid);
 /* Is this program one of these? They are attached where they are needed, not at start. */
 bool uprobe__is_runtime(const struct bpf_program *prog);
 
