@@ -241,7 +241,8 @@ static bool serves_several(const struct exchange *server)
 /* Called out while it served nothing. */
 static void note_own_work(struct match *m, uint32_t tgid, uint32_t tid)
 {
-	struct proc *p = proc__find(m, tgid, true);
+	const struct thread *t = thread__find(m, tid, false);
+	struct proc *p = t && t->n_live ? NULL : proc__find(m, tgid, true);
 	uint32_t slot;
 
 	if (!p || !tid || (p->last_end && m->now < p->last_end + REST_NS))
