@@ -174,14 +174,7 @@ struct bindings_map {
 	__type(value, struct ws_token);
 };
 
-struct items_map {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, struct object_key);
-	__type(value, struct ws_token);
-};
-
-struct writers_map {
+struct held_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, struct object_key);
@@ -222,8 +215,8 @@ extern struct thread_states_map thread_states SEC(".maps");  /* kernel only; fre
 extern struct procs_map procs SEC(".maps");		     /* control thread; kernel at fork, exec, exit */
 extern struct runtimes_map runtimes SEC(".maps");	     /* control thread; kernel at fork, exec, exit */
 extern struct bindings_map bindings SEC(".maps");	     /* kernel only: what a context works on; oldest go */
-extern struct items_map items SEC(".maps");		     /* kernel only: what a queued work item belongs to; oldest go */
-extern struct writers_map writers SEC(".maps");	     /* kernel only: whose bytes a transport holds back; oldest go */
+extern struct held_map items SEC(".maps");		     /* kernel only: what a queued work item belongs to; oldest go */
+extern struct held_map writers SEC(".maps");	     /* kernel only: whose bytes a transport holds back; oldest go */
 extern struct listeners_map listeners SEC(".maps");	     /* kernel: count of listeners per (netns, port) */
 extern struct ctl_map ctl SEC(".maps");			     /* pipeline thread writes through mmap */
 extern struct kstats_map kstats SEC(".maps");		     /* kernel counts, user space sums */

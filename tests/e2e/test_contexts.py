@@ -12,7 +12,7 @@ import asyncio, collections, concurrent.futures, os, queue, threading, time
 import fastapi, httpx, requests, uvicorn
 LEAF = os.environ["LEAF"]
 app = fastapi.FastAPI()
-started, todo, bells = set(), collections.deque(), queue.SimpleQueue()
+started, pending, bells = set(), collections.deque(), queue.SimpleQueue()
 inbox, items, pool = asyncio.Queue(), queue.Queue(), concurrent.futures.ThreadPoolExecutor(2)
 async def call(rid):
     async with httpx.AsyncClient() as c:
@@ -24,8 +24,8 @@ async def worker():
 async def poller():
     while True:
         await asyncio.sleep(0.05)
-        while todo:
-            await call(todo.popleft())
+        while pending:
+            await call(pending.popleft())
 def loop():
     while True:
         requests.get(f"{LEAF}/r/{items.get()}/n1")
@@ -33,7 +33,7 @@ def bell():
     while True:
         bells.get()
         time.sleep(0.2)
-        requests.get(f"{LEAF}/r/{todo.popleft()}/n1")
+        requests.get(f"{LEAF}/r/{pending.popleft()}/n1")
 def once(what, start):
     if what not in started:
         started.add(what)
@@ -45,13 +45,13 @@ async def hop(rid: str, leg: str, kind: str):
         inbox.put_nowait(rid)
     elif kind == "poll":
         once(kind, lambda: asyncio.create_task(poller()))
-        todo.append(rid)
+        pending.append(rid)
     elif kind == "executor":
         once(kind, lambda: pool.submit(loop))
         items.put(rid)
     elif kind == "bell":
         once(kind, lambda: threading.Thread(target=bell, daemon=True).start())
-        todo.append(rid)
+        pending.append(rid)
         bells.put(True)
         await asyncio.sleep(1)
     return rid
