@@ -579,7 +579,7 @@ def test_second_signal_ends_at_once(start, nginx, tag):
     t = start("--endpoint", f"http://127.0.0.1:{net.free_port()}", "--port", str(nginx), "--shutdown-timeout", "60s",
               exporter=None)
     curl(nginx, f"/r/{tag}-0/n0")
-    time.sleep(2)
+    t.wait_log("refused")
     t.service.signal(signal.SIGINT)
     time.sleep(2)
     assert t.service.alive(), t.stderr()

@@ -2,6 +2,7 @@
 """Free ports and network namespaces."""
 import itertools
 import os
+import random
 import socket
 import subprocess
 import time
@@ -11,11 +12,21 @@ from . import SLOW
 _serial = itertools.count()
 
 
+# Below the range that the kernel takes the ports of outgoing connections from (net.ipv4.ip_local_port_range):
+# a port of that range can be taken between the question and the bind(), and can be given out twice.
+_ports = iter(random.sample(range(10_000, 32_000), 22_000))
+
+
 def free_port(family=socket.AF_INET):
-    """A port that nothing listens on now. The kernel does not hand the same one out again at once."""
-    with socket.socket(family, socket.SOCK_STREAM) as s:
-        s.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nothing uses now, and that this run has not given out before."""
+    for port in _ports:
+        with socket.socket(family, socket.SOCK_STREAM) as s:
+            try:
+                s.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise RuntimeError("no free port left")
 
 
 def wait_port(port, host="127.0.0.1", timeout=20, alive=None):

@@ -94,6 +94,13 @@ class Tracer:
                 raise TimeoutError(f"wirespan not ready after {timeout} s:\n{self.stderr()}")
             time.sleep(0.02)
 
+    def wait_log(self, text, timeout=20):
+        """Waits until wirespan has said `text`."""
+        end = time.monotonic() + timeout * SLOW
+        while text not in self.stderr():
+            assert time.monotonic() < end, f"{text!r} was not said within {timeout} s:\n{self.stderr()}"
+            time.sleep(0.05)
+
     def books(self):
         r = subprocess.run([WIRESPAN, "stats", "--control", self.control, "--format", "json"],
                            capture_output=True, text=True, timeout=20 * SLOW)
