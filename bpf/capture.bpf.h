@@ -265,10 +265,11 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 		/* Only accepted connections bring work; in a loop a response carries on what it answers. */
 		bool work = x->size && (st->role == WS_ROLE_SERVER || (loop && st->role == WS_ROLE_CLIENT));
 
-		if (ts->runtime)
-			context_reads(ts, task, work);
-		if (!work)
+		if (!work) {
+			if (ts->runtime)
+				context_reads(ts, task, false);
 			return;
+		}
 		if (loop && !loop_armed) {
 			ts->tok.sock = 0;
 			return;
@@ -278,7 +279,8 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 		ts->tok.len = x->size;
 		ts->tok.kind = loop ? WS_TOK_CALLBACK : WS_TOK_THREAD;
 		ts->tok.flags = x->flags & WS_DATA_NONBLOCK ? WS_TOKEN_NONBLOCK : 0;
-		ts->tok.tid = tid;
+		if (ts->runtime)
+			context_reads(ts, task, true);
 		return;
 	}
 	if (ts->runtime)

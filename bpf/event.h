@@ -22,7 +22,7 @@
 #endif
 #include "limits.h"
 
-#define WS_ABI_VERSION 2
+#define WS_ABI_VERSION 3
 
 enum ws_ev_type {
 	WS_EV_DATA = 1,	 /* bytes entered or left a stream socket: struct ws_ev_data + captured bytes */
@@ -59,8 +59,8 @@ struct ws_token {
 	__u8 kind;  /* enum ws_token_kind: how the writer came by it */
 	__u8 flags; /* WS_TOKEN_* */
 	__u16 pad;
-	__u32 tid;  /* the thread that read those bytes */
-	__u32 pad2;
+	/* Go: numbers (low 32 bits) of the goroutines that took it over when they were made, outermost first; 0: none. */
+	__u32 heirs[WS_HEIRS];
 };
 
 enum ws_token_kind {
@@ -71,11 +71,13 @@ enum ws_token_kind {
 	WS_TOK_DIAL,	    /* run-to-completion loop: the callback that opened this connection */
 	WS_TOK_CONTEXT,	    /* the runtime's own logical context, of a read that does not block (user/runtime) */
 	WS_TOK_HANDED,	    /* handed on by a thread that had read them blocking */
+	WS_TOK_GOROUTINE,   /* Go: the goroutine that read them, or its heirs */
 	__WS_TOK_CNT,
 };
 
 #define WS_TOKEN_NONBLOCK 0x01 /* the read was on a non-blocking descriptor: a reactor is possible */
 #define WS_TOKEN_ITEM 0x02     /* it came with a work item, through an executor's queue */
+#define WS_TOKEN_USED 0x04     /* kernel only: somebody called out with it, or passed it on */
 
 enum ws_dir { WS_RX, WS_TX };
 
@@ -167,7 +169,14 @@ struct ws_ev_state {
 	__u64 tx_pos; /* position behind the last byte written */
 };
 
-enum ws_proc_what { WS_PROC_FORK = 1, WS_PROC_EXEC, WS_PROC_EXIT, WS_PROC_THREAD_EXIT };
+enum ws_proc_what {
+	WS_PROC_FORK = 1,
+	WS_PROC_EXEC,
+	WS_PROC_EXIT,
+	WS_PROC_THREAD_EXIT,
+	WS_PROC_GOROUTINE_EXIT, /* one that is in the `heirs` of some token; `tid` is its number */
+	__WS_PROC_CNT,
+};
 
 struct ws_ev_proc {
 	struct ws_ev ev;
@@ -253,18 +262,29 @@ struct ws_proc_ctl {
 
 /* How to find the logical context of a thread; written by the control thread, inherited at fork; key: tgid. */
 struct ws_runtime {
-	__u32 tgid;	   /* repeats the key */
-	__u32 kind;	   /* enum ws_runtime_kind */
-	__u32 tls;	   /* from the thread pointer to the slot that holds PyThreadState * */
-	__u32 thread_id;   /* PyThreadState.thread_id: must equal the thread pointer, or nothing is believed */
-	__u32 context;	   /* PyThreadState.context */
-	__u32 entered;	   /* PyContext.ctx_entered */
-	__u32 fut_context; /* FutureObj.fut_context0; 0: not known in this version */
-	__u32 uv_context;  /* UVStream.context; 0: not found yet (the kernel looks for it at the first read) */
-	__u64 context_type; /* address of PyContext_Type */
+	__u32 tgid; /* repeats the key */
+	__u32 kind; /* enum ws_runtime_kind */
+	__s32 tls;  /* from the thread pointer to the slot that holds PyThreadState *, or Go's g * */
+	__u32 pad;
+	union {
+		struct {
+			__u32 thread_id;   /* PyThreadState.thread_id: must equal the thread pointer, or nothing is believed */
+			__u32 context;	   /* PyThreadState.context */
+			__u32 entered;	   /* PyContext.ctx_entered */
+			__u32 fut_context; /* FutureObj.fut_context0; 0: not known in this version */
+			__u32 uv_context; /* UVStream.context; 0: not found yet (the kernel looks for it at the first read) */
+			__u32 pad;
+			__u64 context_type; /* address of PyContext_Type */
+		} py;
+		struct {
+			__u32 m;    /* runtime.g.m */
+			__u32 curg; /* runtime.m.curg: must lead back to g, or nothing is believed */
+			__u32 goid; /* runtime.g.goid */
+		} go;
+	};
 };
 
-enum ws_runtime_kind { WS_RT_NONE, WS_RT_CPYTHON };
+enum ws_runtime_kind { WS_RT_NONE, WS_RT_CPYTHON, WS_RT_GO };
 
 /* Kernel-side books, one array per CPU: enum ws_kstat indexes it. Unit: events. */
 enum ws_kstat {
@@ -300,6 +320,6 @@ WS_ASSERT(sizeof(struct ws_ev_sock) == 264, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_state) == 48, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_proc) == 64, "ABI");
 WS_ASSERT(sizeof(struct ws_ctl) == 32, "ABI");
-WS_ASSERT(sizeof(struct ws_runtime) == 40, "ABI");
+WS_ASSERT(sizeof(struct ws_runtime) == 48, "ABI");
 
 #endif

@@ -30,4 +30,7 @@
 
 #define WS_COMM_LEN 16
 
+/* Goroutines made by goroutines made by a request's: followed so deep. */
+#define WS_HEIRS 2
+
 #endif

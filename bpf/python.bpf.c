@@ -7,29 +7,6 @@
 
 #define TYPE_NAME 24 /* Include/cpython/object.h: PyTypeObject.tp_name */
 
-struct caller {
-	struct ws_runtime *rt;
-	struct thread_state *ts; /* NULL: it has never used a socket */
-	struct logical l;
-};
-
-static __always_inline bool caller_read(struct caller *c)
-{
-	struct task_struct *task = task_current();
-
-	c->rt = runtime_of(bpf_get_current_pid_tgid() >> 32);
-	if (!c->rt)
-		return false;
-	c->ts = thread_state_now();
-	logical_read(task, c->rt, &c->l);
-	return c->l.known;
-}
-
-static __always_inline bool caller_work(struct caller *c, struct ws_token *tok)
-{
-	return work_now(c->ts, &c->l, tok);
-}
-
 /* PyContext_CopyCurrent has returned a context: it works on what its maker works on, whatever had that address before. */
 SEC("uretprobe")
 int rt_context_copied(struct pt_regs *regs)
@@ -69,9 +46,9 @@ int rt_future_result(struct pt_regs *regs)
 	struct ws_token tok, *bound;
 	struct caller c;
 
-	if (!caller_read(&c) || !c.rt->fut_context)
+	if (!caller_read(&c) || !c.rt->py.fut_context)
 		return 0;
-	if (bpf_probe_read_user(&key.addr, sizeof(key.addr), (void *)(PT_REGS_PARM1(regs) + c.rt->fut_context)) || !key.addr)
+	if (bpf_probe_read_user(&key.addr, sizeof(key.addr), (void *)(PT_REGS_PARM1(regs) + c.rt->py.fut_context)) || !key.addr)
 		return 0;
 	if (!c.l.ctx || !c.ts || c.ts->window != c.l.ctx || !caller_work(&c, &tok))
 		return 0;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Logical contexts: what a runtime itself uses to tell one piece of work from another, and which request each of them
- * works on (its binding). CPython: the current contextvars.Context of the thread, if it was entered; the first
- * ContextVar.set of a thread makes one that is not, and both that and none at all mean the thread itself.
+ * works on (its binding).
  *
- * A read proves something only while its callback runs: the window. It is the thread's, and the current context's,
- * until something else is read there. It is never bound to the reader's own context, which serves the connection's
- * next request as well.
+ * CPython: the current contextvars.Context of the thread, if it was entered; the first ContextVar.set of a thread
+ * makes one that is not, and both that and none at all mean the thread itself. A read proves something only while its
+ * callback runs: the window. It is the thread's, and the current context's, until something else is read there. It is
+ * never bound to the reader's own context, which serves the connection's next request as well.
+ *
+ * Go: the goroutine. What it reads it works on, until it reads something else. Its number is never used again.
  */
 #ifndef WS_RUNTIME_BPF_H
 #define WS_RUNTIME_BPF_H
@@ -14,28 +16,72 @@
 #include "state.bpf.h"
 
 struct logical {
-	bool known;  /* the thread is one of the runtime's, and what it says of itself is right */
-	__u64 ctx;   /* entered context; 0: the thread itself */
+	bool known; /* the thread is one of the runtime's, and what it says of itself is right */
+	bool go;
+	__u64 ctx; /* entered context, 0: the thread itself; or number of the goroutine */
 };
 
-static __always_inline void logical_read(struct task_struct *task, const struct ws_runtime *rt, struct logical *l)
+static __always_inline __u64 user_word(__u64 at)
 {
-	__u64 tp = task_thread_pointer(task), tstate = 0, id = 0, ctx = 0;
+	__u64 v = 0;
+
+	bpf_probe_read_user(&v, sizeof(v), (void *)at);
+	return v;
+}
+
+static __always_inline void python_read(__u64 tp, __u64 tstate, const struct ws_runtime *rt, struct logical *l)
+{
+	__u64 ctx = 0;
 	int entered = 0;
 
-	l->known = false;
-	l->ctx = 0;
-	if (bpf_probe_read_user(&tstate, sizeof(tstate), (void *)(tp + rt->tls)) || !tstate)
+	if (user_word(tstate + rt->py.thread_id) != tp)
 		return;
-	if (bpf_probe_read_user(&id, sizeof(id), (void *)(tstate + rt->thread_id)) || id != tp)
+	if (bpf_probe_read_user(&ctx, sizeof(ctx), (void *)(tstate + rt->py.context)))
 		return;
-	if (bpf_probe_read_user(&ctx, sizeof(ctx), (void *)(tstate + rt->context)))
-		return;
-	if (ctx && bpf_probe_read_user(&entered, sizeof(entered), (void *)(ctx + rt->entered)))
+	if (ctx && bpf_probe_read_user(&entered, sizeof(entered), (void *)(ctx + rt->py.entered)))
 		return;
 	l->known = true;
 	if (entered > 0)
 		l->ctx = ctx;
+}
+
+#define GO_M_G0 0	   /* runtime.m.g0: its first field in every version */
+#define GOID_MAX (1ull << 36) /* a pointer into Go's heap is larger than any number of a goroutine */
+
+static __always_inline __u64 goroutine_id(__u64 g, const struct ws_runtime *rt)
+{
+	__u64 id = user_word(g + rt->go.goid);
+
+	return id < GOID_MAX ? id : 0;
+}
+
+/* The goroutine that runs, or for which the scheduler's own (g0) does something. */
+static __always_inline void goroutine_read(__u64 g, const struct ws_runtime *rt, struct logical *l)
+{
+	__u64 m = user_word(g + rt->go.m), curg;
+
+	if (!m)
+		return;
+	curg = user_word(m + rt->go.curg);
+	if (!curg || (curg != g && user_word(m + GO_M_G0) != g))
+		return;
+	l->ctx = goroutine_id(curg, rt);
+	l->known = l->ctx != 0;
+}
+
+static __always_inline void logical_read(struct task_struct *task, const struct ws_runtime *rt, struct logical *l)
+{
+	__u64 tp = task_thread_pointer(task), own = user_word(tp + (__s64)rt->tls);
+
+	l->known = false;
+	l->go = rt->kind == WS_RT_GO;
+	l->ctx = 0;
+	if (!own)
+		return;
+	if (l->go)
+		goroutine_read(own, rt, l);
+	else
+		python_read(tp, own, rt, l);
 }
 
 static __always_inline struct object_key object_key(__u64 addr)
@@ -54,6 +100,20 @@ static __always_inline bool thread_owns(const struct ws_token *t)
 	       (t->kind == WS_TOK_THREAD && !(t->flags & WS_TOKEN_NONBLOCK));
 }
 
+/* Of one that was made by another: whether it has ended by then will be asked for. */
+static __always_inline bool goroutine_work(const struct object_key *key, struct ws_token *to)
+{
+	struct ws_token *bound = bpf_map_lookup_elem(&bindings, key);
+
+	if (!bound)
+		return false;
+	*to = *bound;
+	to->flags &= ~WS_TOKEN_USED;
+	if (bound->heirs[0])
+		bound->flags |= WS_TOKEN_USED;
+	return true;
+}
+
 /* What the running code works on. `ts` may be NULL: the thread has never used a socket. */
 static __always_inline bool work_now(const struct thread_state *ts, const struct logical *l, struct ws_token *to)
 {
@@ -62,6 +122,8 @@ static __always_inline bool work_now(const struct thread_state *ts, const struct
 
 	if (!l->known)
 		return false;
+	if (l->go)
+		return goroutine_work(&key, to);
 	if (ts && l->ctx && ts->window == l->ctx && ts->tok.sock) {
 		*to = ts->tok;
 		if (to->kind == WS_TOK_THREAD)
@@ -82,6 +144,30 @@ static __always_inline bool work_now(const struct thread_state *ts, const struct
 	return true;
 }
 
+/* Who runs into a probe. */
+struct caller {
+	struct ws_runtime *rt;
+	struct thread_state *ts; /* NULL: it has never used a socket */
+	struct logical l;
+};
+
+static __always_inline bool caller_read(struct caller *c)
+{
+	struct task_struct *task = task_current();
+
+	c->rt = runtime_of(bpf_get_current_pid_tgid() >> 32);
+	if (!c->rt)
+		return false;
+	c->ts = thread_state_now();
+	logical_read(task, c->rt, &c->l);
+	return c->l.known;
+}
+
+static __always_inline bool caller_work(struct caller *c, struct ws_token *tok)
+{
+	return work_now(c->ts, &c->l, tok);
+}
+
 /* Functions of their own: inlined, their variables would lie on the stack below everything that follows (512 bytes in all). */
 #define APART __attribute__((noinline, unused))
 
@@ -97,6 +183,14 @@ static __always_inline bool thread_logical(struct thread_state *ts, struct task_
 	return l->known;
 }
 
+static __always_inline void goroutine_reads(struct ws_token *tok, struct logical *l)
+{
+	struct object_key key = object_key(l->ctx);
+
+	tok->kind = WS_TOK_GOROUTINE;
+	bpf_map_update_elem(&bindings, &key, tok, BPF_ANY);
+}
+
 /* Bytes were read, and ts->tok is theirs if `work`: a connection that this process accepted brought them. */
 static APART void context_reads(struct thread_state *ts, struct task_struct *task, bool work)
 {
@@ -109,6 +203,10 @@ static APART void context_reads(struct thread_state *ts, struct task_struct *tas
 	ts->tok_ctx = 0;
 	if (!thread_logical(ts, task, &l))
 		return;
+	if (l.go) {
+		goroutine_reads(&ts->tok, &l);
+		return;
+	}
 	ts->window = l.ctx;
 	ts->tok_ctx = l.ctx;
 }
@@ -128,7 +226,7 @@ static APART void context_writes(struct thread_state *ts, struct task_struct *ta
 		return;
 	if (!work_now(ts, &l, tok)) {
 		tok->sock = 0;
-		tok->kind = WS_TOK_CONTEXT;
+		tok->kind = l.go ? WS_TOK_GOROUTINE : WS_TOK_CONTEXT;
 	}
 }
 

@@ -37,15 +37,15 @@ static __always_inline __u64 stream_context(struct ws_runtime *rt, __u64 obj)
 {
 	__u64 addr = 0;
 
-	if (!rt->uv_context) {
-		struct find_context f = { .obj = obj, .type = rt->context_type };
+	if (!rt->py.uv_context) {
+		struct find_context f = { .obj = obj, .type = rt->py.context_type };
 
 		LOOP(UV_STREAM_WORDS, find_context_step, &f);
-		rt->uv_context = f.at;
+		rt->py.uv_context = f.at;
 	}
-	if (!rt->uv_context || bpf_probe_read_user(&addr, sizeof(addr), (void *)(obj + rt->uv_context)))
+	if (!rt->py.uv_context || bpf_probe_read_user(&addr, sizeof(addr), (void *)(obj + rt->py.uv_context)))
 		return 0;
-	return is_context(addr, rt->context_type) ? addr : 0;
+	return is_context(addr, rt->py.context_type) ? addr : 0;
 }
 
 /* The read callback begins: until it returns, what it runs in the stream's context is about what was just read. */

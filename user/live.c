@@ -112,7 +112,7 @@ static void on_proc(void *ctx, const struct ws_ev_proc *ev)
 {
 	struct note n = { .type = NOTE_PROC, .tgid = ev->tgid };
 
-	if (ev->what == WS_PROC_THREAD_EXIT)
+	if (ev->what == WS_PROC_THREAD_EXIT || ev->what == WS_PROC_GOROUTINE_EXIT)
 		return;
 	if (((struct live *)ctx)->follow)
 		follow__forget(((struct live *)ctx)->follow, ev->tgid);
@@ -504,7 +504,8 @@ static int open_kernel(struct live *l, const struct loader_opts *lo)
 		return errno == EINVAL ? 2 : 3;
 	loader__on_record(l->loader, on_kernel_record, l);
 	match__evidence_mask(l->o->evidence_off, &off);
-	if (!(~off & (1u << EVIDENCE_CONTEXT | 1u << EVIDENCE_EXECUTOR)))
+	if (!(~off & (1u << EVIDENCE_CONTEXT | 1u << EVIDENCE_EXECUTOR | 1u << EVIDENCE_GOROUTINE |
+		     1u << EVIDENCE_GOROUTINE_INHERITED)))
 		return 0;
 	l->follow = follow__new(l->loader, l->discover);
 	if (!l->follow)

@@ -25,7 +25,7 @@ sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from rig import OUT, load, net, python, spans  # noqa: E402
+from rig import OUT, golang, load, net, python, spans  # noqa: E402
 from rig.proc import Services  # noqa: E402
 from rig.spans import CLIENT  # noqa: E402
 from rig.tracer import Tracer, dropped  # noqa: E402
@@ -95,8 +95,27 @@ def interpreters():
     return found
 
 
+def go_rows():
+    """net/http in programs that `go build` of every version that this machine has makes."""
+    legs = ["n1a", "n1b", "n1c", "n1d"]
+
+    def row(name, build, mode="", at=(), **kw):
+        return Row(name, [build], list(at) or legs, env={"MODE": mode, **kw.pop("env", {})}, **kw)
+
+    system = golang.Build(SERVICES / "go")
+    out = [row(f"Go {system.version}, net/http", system, short=True),
+           row("Go, stripped and static", golang.Build(SERVICES / "go", variant="static")),
+           row("Go, position independent", golang.Build(SERVICES / "go", variant="pie")),
+           row("Go, pool of 10", system, env={"POOL": "10"}),
+           row("Go, calls after the answer too", system, "late", [*legs, "n1f"], bar=0.8),
+           # A channel hands the work over: nothing there can be followed.
+           row("Go, workers that read a channel", system, "workers", ["n1e"], bar=0),
+           row("Go, httputil.ReverseProxy", system, "proxy", ["n1a"])]
+    return out + [row(f"Go {v}, net/http", golang.Build(SERVICES / "go", version=v)) for v in golang.toolchains()]
+
+
 def rows():
-    out = frameworks()
+    out = frameworks() + go_rows()
     for version, exe in interpreters().items():
         out.append(Row(f"asyncio streams on CPython {version}", [str(exe), str(SERVICES / "streams.py")], ASGI,
                        short=version.startswith("3.11") and "distribution" in version, python=version))
@@ -110,7 +129,7 @@ def measure(row, connections, edges, directory):
     tag = load.tag()
     with Services(directory) as services:
         services.start([python(), SERVICES / "leaf.py"], "leaf", port=leaf, env={"PORT": leaf})
-        argv = [str(a).replace("{port}", str(port)) for a in row.argv]
+        argv = [str(a.program() if isinstance(a, golang.Build) else a).replace("{port}", str(port)) for a in row.argv]
         services.start(argv, "service", port=port, cwd=SERVICES,
                        env={"PORT": port, "LEAF": f"http://127.0.0.1:{leaf}", **row.env})
         tracer = Tracer("--port", f"{port},{leaf}", directory=directory)

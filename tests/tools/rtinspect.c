@@ -12,6 +12,8 @@ static const char *const hooks[__HOOK_CNT] = {
 	[HOOK_QUEUE_GET] = "queue_get",		[HOOK_UV_READ] = "uv_read",
 	[HOOK_UV_READ_DONE] = "uv_read_done",	[HOOK_UV_WRITE] = "uv_write",
 	[HOOK_UV_FLUSH] = "uv_flush",		[HOOK_UV_FLUSHED] = "uv_flushed",
+	[HOOK_GO_NEW] = "go_new",		[HOOK_GO_EXIT] = "go_exit",
+	[HOOK_GO_ROUND_TRIP] = "go_round_trip", [HOOK_GO_WRITE] = "go_write",
 };
 
 static void print_string(const char *s)
@@ -39,10 +41,13 @@ int main(int argc, char **argv)
 		printf("{\"error\":%d}\n", err);
 		return -err;
 	}
-	printf("{\"kind\":%u,\"tgid\":%u,\"tls\":%u,\"thread_id\":%u,\"context\":%u,\"entered\":%u,\"fut_context\":%u,"
-	       "\"version\":",
-	       r.desc.kind, r.desc.tgid, r.desc.tls, r.desc.thread_id, r.desc.context, r.desc.entered,
-	       r.desc.fut_context);
+	printf("{\"kind\":%u,\"tgid\":%u,\"tls\":%d,", r.desc.kind, r.desc.tgid, r.desc.tls);
+	if (r.desc.kind == WS_RT_GO)
+		printf("\"m\":%u,\"curg\":%u,\"goid\":%u,", r.desc.go.m, r.desc.go.curg, r.desc.go.goid);
+	else
+		printf("\"thread_id\":%u,\"context\":%u,\"entered\":%u,\"fut_context\":%u,", r.desc.py.thread_id,
+		       r.desc.py.context, r.desc.py.entered, r.desc.py.fut_context);
+	printf("\"version\":");
 	print_string(r.version);
 	printf(",\"why\":");
 	print_string(r.why);

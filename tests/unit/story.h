@@ -130,7 +130,7 @@ static inline struct ws_token data(struct end *e, int dir, uint32_t tid, const c
 {
 	size_t n = strlen(text);
 	struct ws_ev_data *d = calloc(1, sizeof(*d) + n);
-	struct ws_token made = { .sock = e->id, .pos = e->pos[dir], .len = n, .kind = WS_TOK_THREAD, .tid = tid,
+	struct ws_token made = { .sock = e->id, .pos = e->pos[dir], .len = n, .kind = WS_TOK_THREAD,
 				 .flags = e->nonblock ? WS_TOKEN_NONBLOCK : 0 };
 
 	d->ev = (struct ws_ev){ .type = WS_EV_DATA, .len = sizeof(*d) + n, .ts = t.now++ };

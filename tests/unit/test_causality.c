@@ -269,6 +269,91 @@ static void test_pipelined_in_one_read(void **state_)
 	end_test();
 }
 
+/* Both came in one read: what is still done for the first when that is over is not the second's. */
+static void test_pipelined_and_late(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	tok = data(&s, WS_RX, 7, "GET /p1 HTTP/1.1\r\nHost: b\r\n\r\nGET /p2 HTTP/1.1\r\nHost: b\r\n\r\n", NULL);
+	tok.kind = WS_TOK_CONTEXT;
+	answers(&s, 7);
+	calls(&c, 7, "/late", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/late"), "several requests in one read");
+	end_test();
+}
+
+static void test_goroutine(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	tok = reads(&s, 7, "/in");
+	tok.kind = WS_TOK_GOROUTINE;
+	calls(&c, 9, "/out", &tok); /* whatever thread it runs on */
+	gets_answer(&c, 5);
+	answers(&s, 8);
+	calls(&c, 9, "/over", &tok);
+	gets_answer(&c, 5);
+	tok.sock = 0;
+	calls(&c, 9, "/nobody", &tok);
+	gets_answer(&c, 5);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/out"), span_of(SPAN_SERVER, "/in"), "goroutine");
+	assert_root(span_of(SPAN_CLIENT, "/over"), "its request was over");
+	assert_root(span_of(SPAN_CLIENT, "/nobody"), "its goroutine has read no request");
+	end_test();
+}
+
+/* Two goroutines deep: all that took the request over have to end with it, or with what they did for it. */
+static void test_goroutine_inherited(void **state_)
+{
+	enum { WITHIN, WITH_ITS_CALL, ONE_STAYS, STAYS, OTHER_PROCESS };
+
+	for (int how = WITHIN; how <= OTHER_PROCESS; how++) {
+		struct ws_token tok;
+		struct end s, c;
+
+		start();
+		front(&s, &c);
+		tok = reads(&s, 7, "/in");
+		tok.kind = WS_TOK_GOROUTINE;
+		tok.heirs[0] = 41;
+		tok.heirs[1] = 42;
+		calls(&c, 9, "/child", &tok);
+		if (how == WITH_ITS_CALL)
+			answers(&s, 8);
+		tick(1000);
+		gets_answer(&c, 5);
+		if (how != WITH_ITS_CALL)
+			answers(&s, 8);
+		tick(100);
+		collect();
+		for (int i = 0; i < t.n; i++)
+			assert_int_equal(t.spans[i]->kind, SPAN_SERVER); /* the call's waits */
+		if (how != STAYS)
+			proc(how == OTHER_PROCESS ? PROC_B : PROC_A, 42, WS_PROC_GOROUTINE_EXIT);
+		if (how == WITHIN || how == WITH_ITS_CALL)
+			proc(PROC_A, 41, WS_PROC_GOROUTINE_EXIT);
+		tick(500);
+		proc(PROC_A, 41, WS_PROC_GOROUTINE_EXIT);
+		proc(PROC_A, 42, WS_PROC_GOROUTINE_EXIT);
+		end_story();
+		if (how == WITHIN || how == WITH_ITS_CALL)
+			assert_parent(span_of(SPAN_CLIENT, "/child"), span_of(SPAN_SERVER, "/in"), "goroutine-inherited");
+		else
+			assert_root(span_of(SPAN_CLIENT, "/child"), "its goroutine outlived the request");
+		end_test();
+	}
+}
+
 static void test_inherited(void **state_)
 {
 	enum { WITHIN, TOO_LATE, AT_ONCE }; /* a join returns before the kernel has ended the thread */
@@ -774,7 +859,8 @@ int main(void)
 		cmocka_unit_test(test_thread_with_two),
 		cmocka_unit_test(test_thread_after_answer),
 		cmocka_unit_test(test_pipelined_in_one_read),
-		cmocka_unit_test(test_inherited),
+		cmocka_unit_test(test_pipelined_and_late), cmocka_unit_test(test_goroutine),
+		cmocka_unit_test(test_goroutine_inherited), cmocka_unit_test(test_inherited),
 		cmocka_unit_test(test_single),
 		cmocka_unit_test(test_single_is_no_proof),
 		cmocka_unit_test(test_single_autonomous),

@@ -100,8 +100,8 @@ static void test_prologue_cases(void **state)
 		size_t len;
 		uint8_t *code = bytes_of(codes[i].bytes, &len);
 
-		if (prologue__entry(code, len) != codes[i].entry || prologue__return(code, len) != codes[i].ret)
-			fail_msg("%s: entry %zu, return %zu", codes[i].bytes, prologue__entry(code, len),
+		if (prologue__entry(code, len, PROLOGUE_C) != codes[i].entry || prologue__return(code, len) != codes[i].ret)
+			fail_msg("%s: entry %zu, return %zu", codes[i].bytes, prologue__entry(code, len, PROLOGUE_C),
 				 prologue__return(code, len));
 		free(code);
 	}
@@ -118,7 +118,7 @@ static void test_prologue_any_bytes(void **state)
 
 		for (size_t k = 0; k < len; k++)
 			code[k] = (uint8_t)random();
-		at = prologue__entry(code, len);
+		at = prologue__entry(code, len, PROLOGUE_C);
 		assert_true(!at || prologue__decode(code + at, len - at).emulated);
 		at = prologue__return(code, len);
 		assert_true(!at || (at == 4 && !memcmp(code, "\xf3\x0f\x1e\xfa", 4)));
@@ -357,7 +357,7 @@ static int ask(const char *path)
 		const uint8_t *code = elf_file__bytes(f, m[i].fn, PROLOGUE_BYTES);
 
 		if (code)
-			prologue__entry(code, PROLOGUE_BYTES);
+			prologue__entry(code, PROLOGUE_BYTES, PROLOGUE_C);
 	}
 	elf_file__close(f);
 	return err;

@@ -11,7 +11,7 @@
 
 #define SITES_MAX 1024u /* two descriptors each */
 
-/* Programs of bpf/python.bpf.c and bpf/uvloop.bpf.c, by what they hook. */
+/* Programs of bpf/python.bpf.c, uvloop.bpf.c and golang.bpf.c, by what they hook. */
 static const char *const programs[__HOOK_CNT] = {
 	[HOOK_CONTEXT_COPY] = "rt_context_copied",
 	[HOOK_CONTEXT_NEW] = "rt_context_made",
@@ -23,6 +23,10 @@ static const char *const programs[__HOOK_CNT] = {
 	[HOOK_UV_WRITE] = "rt_uv_write",
 	[HOOK_UV_FLUSH] = "rt_uv_flush",
 	[HOOK_UV_FLUSHED] = "rt_uv_flushed",
+	[HOOK_GO_NEW] = "rt_go_new",
+	[HOOK_GO_EXIT] = "rt_go_exit",
+	[HOOK_GO_ROUND_TRIP] = "rt_go_round_trip",
+	[HOOK_GO_WRITE] = "rt_go_write",
 };
 
 /* One probe. By inode: it is in every process that runs that code, and the kernel's programs look who it is. */

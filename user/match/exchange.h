@@ -67,6 +67,7 @@ struct exchange {
 	enum edge edge;
 	enum match_evidence evidence;
 	uint64_t exit_until; /* provisional: its thread has to be gone by then; 0: the parent is still open */
+	uint32_t heirs[WS_HEIRS]; /* … or these goroutines; 0: none, or ended */
 
 	/* join */
 	struct exchange *join_next, **join_at; /* its bucket's list; join_at NULL: not in it */
@@ -178,6 +179,7 @@ void parent__find(struct match *m, struct exchange *x, const struct ws_token *to
 void parent__on_response(struct exchange *server, uint32_t tid);   /* who answers confirms or refutes */
 void parent__on_end(struct exchange *server, bool aborted);	   /* what is still provisional is refused */
 void parent__on_thread_exit(struct match *m, uint32_t tid);
+void parent__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number);
 void parent__tick(struct match *m, uint64_t now); /* threads that did not end in time */
 void parent__on_context(struct match *m, struct exchange *x);	   /* the request carries a trace context */
 void parent__context_came(struct exchange *s);

@@ -540,6 +540,10 @@ void match__proc(void *ctx, const struct ws_ev_proc *ev)
 		thread__exit(m, ev->tid);
 		return;
 	}
+	if (ev->what == WS_PROC_GOROUTINE_EXIT) {
+		parent__on_goroutine_exit(m, ev->tgid, ev->tid);
+		return;
+	}
 	p = proc__find(m, ev->tgid, false);
 	if (p && ev->what == WS_PROC_EXEC)
 		p->receiver = false; /* another program: it has to show it again */

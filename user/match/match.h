@@ -32,6 +32,8 @@
 	X(THREAD, "thread") /* the thread that read the request wrote this, and answered */ \
 	X(INHERITED, "thread-inherited") /* a thread that lived within the request */ \
 	X(CONTEXT, "context") /* the runtime's own logical context (CPython) */ \
+	X(GOROUTINE, "goroutine") /* the goroutine that read the request wrote this */ \
+	X(GOROUTINE_INHERITED, "goroutine-inherited") /* one that was made by it, and ended with its work */ \
 	X(EXECUTOR, "executor") /* a work item that was handed to another thread */ \
 	X(CALLBACK, "callback") /* run-to-completion loop: this callback */     \
 	X(DIAL, "dial")	    /* run-to-completion loop: the callback that dialled */ \

@@ -21,6 +21,8 @@
  *             The runtime's own logical context (bpf/runtime.bpf.h), and work items that were handed to another
  *             thread. Only while the request is open: what outlives it may be its own background work, or a worker
  *             that it was the first to need and that serves whoever comes.
+ *   goroutine The goroutine that read the request. One that was made by it, or by that, takes the request over if it
+ *             ends with it, or with the calls that it made while the request was open.
  *   single    Only where the operator vouches for it (--evidence-single). Reactors (non-blocking reads):
  *             one request is alive in the process, none has ended there just before (it may have left
  *             background work behind), this very thread read it, and the process never called out by
@@ -108,7 +110,7 @@ static void set_parent(struct exchange *x, struct exchange *parent, enum match_e
 	}
 }
 
-/* The one request whose bytes a read brought; *ret_many if there were several. */
+/* The one request whose bytes a read brought; *ret_many if there were several, or it began with those of an earlier one. */
 static struct exchange *read_by(struct match_conn *mc, const struct ws_token *t, bool *ret_many)
 {
 	struct exchange *found = NULL;
@@ -117,7 +119,7 @@ static struct exchange *read_by(struct match_conn *mc, const struct ws_token *t,
 	for (struct exchange *x = mc->open; x; x = x->next) {
 		if (x->pos >= t->pos + t->len || (x->end_pos && x->end_pos <= t->pos))
 			continue;
-		if (found)
+		if (found || t->pos < x->pos)
 			*ret_many = true;
 		found = x;
 	}
@@ -318,6 +320,29 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 		set_parent(x, s, e, handed ? EDGE_UNCONFIRMED : EDGE_FINAL);
 }
 
+/*
+ * Heirs are believed once they have ended: a worker that a request was the first to need goes on for others. The
+ * goroutine that read has nothing to prove.
+ */
+static void by_goroutine(struct match *m, struct exchange *x, const struct ws_token *t)
+{
+	enum match_evidence e = t->heirs[0] ? EVIDENCE_GOROUTINE_INHERITED : EVIDENCE_GOROUTINE;
+	struct stream_conn *sc = t->sock ? stream__find(m->opts.stream(m->opts.ctx), t->sock) : NULL;
+	bool many = false;
+	struct exchange *s;
+
+	s = sc && sc->match ? read_by(sc->match, t, &many) : NULL;
+	memcpy(x->heirs, t->heirs, sizeof(x->heirs));
+	if (many)
+		parent__refuse(x, "several requests in one read");
+	else if (!t->sock)
+		parent__refuse(x, "its goroutine has read no request");
+	else if (!s || !s->open || s->tgid != x->tgid)
+		parent__refuse(x, "its request was over");
+	else
+		set_parent(x, s, e, t->heirs[0] ? EDGE_PROVISIONAL : EDGE_FINAL);
+}
+
 static void by_single(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	bool wanted = allowed(x, EVIDENCE_SINGLE);
@@ -357,6 +382,8 @@ void parent__find(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	if (t && t->sock && (t->kind == WS_TOK_CALLBACK || t->kind == WS_TOK_DIAL))
 		by_callback(m, x, t);
+	else if (t && t->kind == WS_TOK_GOROUTINE)
+		by_goroutine(m, x, t);
 	else if (t && (t->kind == WS_TOK_CONTEXT || t->kind == WS_TOK_HANDED))
 		by_context(m, x, t);
 	else if (t && t->sock && !(t->flags & WS_TOKEN_NONBLOCK) &&
@@ -440,12 +467,18 @@ void parent__on_response(struct exchange *server, uint32_t tid)
 	}
 }
 
+/* Made by a goroutine that was made by another, which has still to end. */
+static bool is_heir(const struct exchange *x)
+{
+	return x->heirs[0] || x->heirs[1];
+}
+
 void parent__on_end(struct exchange *server, bool aborted)
 {
 	/* Not answered at all: nobody else took it, so what the thread did until its peer went away, it did for it. */
 	parent__on_response(server, server->answered ? server->answered_by : server->tid);
 	for (struct exchange *x = server->m->provisional; x; x = x->child_next)
-		if (x->parent == server)
+		if (x->parent == server && !is_heir(x))
 			x->exit_until = server->m->now + EXIT_NS;
 	if (aborted && server->proc)
 		server->proc->zombie_until = server->m->now + ZOMBIE_NS;
@@ -457,7 +490,7 @@ static uint32_t calls_of(const struct match *m, uint32_t tid)
 	uint32_t n = 0;
 
 	for (const struct exchange *x = m->provisional; x; x = x->child_next)
-		n += x->tid == tid;
+		n += x->tid == tid && !is_heir(x);
 	return n;
 }
 
@@ -467,7 +500,7 @@ void parent__on_thread_exit(struct match *m, uint32_t tid)
 	struct exchange **at = &m->provisional, *x;
 
 	while ((x = *at)) {
-		if (x->tid != tid) {
+		if (x->tid != tid || is_heir(x)) {
 			at = &x->child_next;
 			continue;
 		}
@@ -481,18 +514,71 @@ void parent__on_thread_exit(struct match *m, uint32_t tid)
 	}
 }
 
-void parent__tick(struct match *m, uint64_t now)
+/* Ends the wait for this goroutine. True: there is none left to wait for. */
+static bool heir_ended(struct exchange *x, uint32_t number)
+{
+	bool left = false;
+
+	for (int i = 0; i < WS_HEIRS; i++) {
+		if (x->heirs[i] == number)
+			x->heirs[i] = 0;
+		left |= x->heirs[i] != 0;
+	}
+	return !left;
+}
+
+void parent__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number)
 {
 	struct exchange **at = &m->provisional, *x;
 
 	while ((x = *at)) {
-		if (now != UINT64_MAX && (!x->exit_until || now < x->exit_until)) {
+		if (!is_heir(x) || x->tgid != tgid || !heir_ended(x, number)) {
 			at = &x->child_next;
 			continue;
 		}
 		*at = x->child_next;
 		x->child_next = NULL;
-		parent__refuse(x, "its thread outlived the request");
+		x->edge = EDGE_FINAL;
+		exchange__put(x);
+	}
+}
+
+/* Has one of its goroutines a call of the same request under way, or had until just now? */
+static bool heir_works(const struct exchange *x, uint64_t now)
+{
+	for (const struct exchange *o = x->m->provisional; o; o = o->child_next) {
+		bool same = o->parent == x->parent && (o->heirs[0] == x->heirs[0] || o->heirs[1] == x->heirs[1]);
+
+		if (same && (o->open || now < o->end + EXIT_NS))
+			return true;
+	}
+	return false;
+}
+
+/* Has it had its time? */
+static bool outlived(struct exchange *x, uint64_t now)
+{
+	if (now == UINT64_MAX)
+		return true;
+	if (!is_heir(x))
+		return x->exit_until && now >= x->exit_until;
+	if (x->open || x->parent->open || now < x->parent->end + EXIT_NS)
+		return false;
+	return !heir_works(x, now);
+}
+
+void parent__tick(struct match *m, uint64_t now)
+{
+	struct exchange **at = &m->provisional, *x;
+
+	while ((x = *at)) {
+		if (!outlived(x, now)) {
+			at = &x->child_next;
+			continue;
+		}
+		*at = x->child_next;
+		x->child_next = NULL;
+		parent__refuse(x, is_heir(x) ? "its goroutine outlived the request" : "its thread outlived the request");
 		exchange__put(x);
 	}
 }

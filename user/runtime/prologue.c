@@ -5,9 +5,6 @@
 
 #include <string.h>
 
-enum { RDX = 2, RSI = 6, RDI = 7 };
-#define ARGUMENTS (1u << RDX | 1u << RSI | 1u << RDI)
-
 enum { REX_B = 1, REX_R = 4, REX_W = 8 };
 
 /* What an instruction with a ModRM byte does with its operands. */
@@ -184,7 +181,7 @@ struct prologue_insn prologue__decode(const uint8_t *code, size_t len)
 	return in;
 }
 
-size_t prologue__entry(const uint8_t *code, size_t len)
+size_t prologue__entry(const uint8_t *code, size_t len, uint16_t arguments)
 {
 	len = len < PROLOGUE_BYTES ? len : PROLOGUE_BYTES;
 	for (size_t at = 0; at < len;) {
@@ -192,7 +189,7 @@ size_t prologue__entry(const uint8_t *code, size_t len)
 
 		if (in.emulated)
 			return at;
-		if (!in.len || in.leaves || (in.writes & ARGUMENTS))
+		if (!in.len || in.leaves || (in.writes & arguments))
 			return 0;
 		at += in.len;
 	}

@@ -17,11 +17,15 @@
 
 #define PROLOGUE_BYTES 64 /* more than this is not looked at */
 
+/* Registers that arguments come in, as a set: System V ABI (the first three); Go's, since 1.17 (the first two). */
+#define PROLOGUE_C 0x00c4u  /* rdi, rsi, rdx */
+#define PROLOGUE_GO 0x0009u /* rax, rbx; the goroutine in r14 is left alone by all code */
+
 /*
- * Offset of the first instruction that the kernel emulates and in front of which rdi, rsi and rdx still hold the
+ * Offset of the first instruction that the kernel emulates and in front of which these registers still hold the
  * arguments. 0: the function's first one, if there is none.
  */
-size_t prologue__entry(const uint8_t *code, size_t len);
+size_t prologue__entry(const uint8_t *code, size_t len, uint16_t arguments);
 /* For a return probe: while the return address is on top of the stack. The first one, or that behind endbr64. */
 size_t prologue__return(const uint8_t *code, size_t len);
 

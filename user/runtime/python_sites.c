@@ -81,7 +81,7 @@ static int add_site(struct python *py, const struct elf_file *elf, const char *p
 	copy = mem__strdup(path);
 	if (!copy)
 		return -ENOMEM;
-	offset += is_entry(hook) ? prologue__entry(code, len) : prologue__return(code, len);
+	offset += is_entry(hook) ? prologue__entry(code, len, PROLOGUE_C) : prologue__return(code, len);
 	out->sites[out->n_sites++] =
 		(struct runtime_site){.hook = hook, .ret = !is_entry(hook), .offset = offset, .path = copy};
 	return 0;

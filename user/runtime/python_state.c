@@ -8,12 +8,12 @@
  * and the slot of the key has to lead back to the state we came from. Its context, if any, is a PyContext.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "user/runtime/memory.h"
 #include "user/runtime/python.h"
 #include "user/runtime/python_offsets.h"
 
@@ -99,22 +99,6 @@ int python__identify(struct python *py)
 
 /* ---- state --------------------------------------------------------------------------------------- */
 
-struct memory {
-	int fd;
-	bool failed; /* something could not be read: a wild pointer, or it has exited */
-};
-
-static uint64_t word_at(struct memory *m, uint64_t addr)
-{
-	uint64_t v = 0;
-
-	if (addr > INT64_MAX || pread(m->fd, &v, sizeof(v), (off_t)addr) != sizeof(v)) {
-		m->failed = true;
-		return 0;
-	}
-	return v;
-}
-
 static int not_yet(struct python *py)
 {
 	py->out->not_yet = true;
@@ -127,9 +111,9 @@ static int check_own_offsets(struct python *py, struct memory *m)
 	uint64_t at = py->bias + py->runtime, cookie;
 
 	memcpy(&cookie, COOKIE, sizeof(cookie));
-	if (word_at(m, at) != cookie || word_at(m, at + 8) != py->hex)
+	if (memory__word(m, at) != cookie || memory__word(m, at + 8) != py->hex)
 		return python__why(py, "_PyRuntime does not begin with its description");
-	if (word_at(m, at + 16))
+	if (memory__word(m, at + 16))
 		return python__why(py, "a free-threaded build: its layout differs");
 	return 0;
 }
@@ -139,19 +123,19 @@ enum verdict { FITS, DIFFERS, STARTING };
 /* `state`: a PyThreadState; `slot`: from the thread pointer to the value of the key. */
 static enum verdict check_thread(const struct python *py, struct memory *m, uint64_t state, uint32_t slot)
 {
-	uint64_t tp = word_at(m, state + py->off->thread_id), context, value;
+	uint64_t tp = memory__word(m, state + py->off->thread_id), context, value;
 
 	if (m->failed)
 		return DIFFERS;
 	if (!tp) /* made by its parent, not run yet */
 		return STARTING;
-	if (word_at(m, tp + PTHREAD_SELF) != tp)
+	if (memory__word(m, tp + PTHREAD_SELF) != tp)
 		return DIFFERS;
-	value = word_at(m, tp + slot);
+	value = memory__word(m, tp + slot);
 	if (value != state)
 		return value ? DIFFERS : STARTING;
-	context = word_at(m, state + py->off->context);
-	if (context && word_at(m, context + OB_TYPE) != py->bias + py->context_type)
+	context = memory__word(m, state + py->off->context);
+	if (context && memory__word(m, context + OB_TYPE) != py->bias + py->context_type)
 		return DIFFERS;
 	return m->failed ? DIFFERS : FITS;
 }
@@ -161,8 +145,8 @@ static enum verdict check_thread(const struct python *py, struct memory *m, uint
  */
 static bool check_threads(const struct python *py, struct memory *m, uint32_t slot, bool *ret_differ)
 {
-	uint64_t interp = word_at(m, py->bias + py->runtime + py->off->interp_main);
-	uint64_t state = interp ? word_at(m, interp + py->off->threads_head) : 0;
+	uint64_t interp = memory__word(m, py->bias + py->runtime + py->off->interp_main);
+	uint64_t state = interp ? memory__word(m, interp + py->off->threads_head) : 0;
 
 	*ret_differ = m->failed;
 	for (int i = 0; state && i < THREADS_MAX && !m->failed; i++) {
@@ -176,7 +160,7 @@ static bool check_threads(const struct python *py, struct memory *m, uint32_t sl
 			break;
 		}
 		m->failed = false;
-		state = word_at(m, state + py->off->thread_next);
+		state = memory__word(m, state + py->off->thread_next);
 	}
 	return false;
 }
@@ -195,7 +179,7 @@ static int read_state(struct python *py, struct memory *m)
 			return err;
 	}
 	/* Py_tss_t: int _is_initialized; pthread_key_t _key */
-	tss = word_at(m, py->bias + py->runtime + py->off->tss_key);
+	tss = memory__word(m, py->bias + py->runtime + py->off->tss_key);
 	key = (uint32_t)(tss >> 32);
 	if (m->failed)
 		return python__why(py, "_PyRuntime cannot be read");
@@ -209,11 +193,11 @@ static int read_state(struct python *py, struct memory *m)
 		.tgid = (uint32_t)py->pid,
 		.kind = WS_RT_CPYTHON,
 		.tls = PTHREAD_SPECIFIC + key * 16 + 8,
-		.thread_id = py->off->thread_id,
-		.context = py->off->context,
-		.entered = py->off->entered,
-		.fut_context = py->off->fut_context,
-		.context_type = py->bias + py->context_type,
+		.py.thread_id = py->off->thread_id,
+		.py.context = py->off->context,
+		.py.entered = py->off->entered,
+		.py.fut_context = py->off->fut_context,
+		.py.context_type = py->bias + py->context_type,
 	};
 	if (check_threads(py, m, d->tls, &differ))
 		return 0;
@@ -222,16 +206,14 @@ static int read_state(struct python *py, struct memory *m)
 
 int python__read_state(struct python *py)
 {
-	struct memory m = {0};
+	struct memory m;
 	char path[64];
-	int err;
+	int err = memory__open(&m, py->pid);
 
-	snprintf(path, sizeof(path), "/proc/%d/mem", (int)py->pid);
-	m.fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (m.fd < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
+	if (err)
+		return err == -ENOENT ? -ESRCH : err;
 	err = read_state(py, &m);
-	close(m.fd);
+	memory__close(&m);
 	/* Without memory it has exited, or begun to. */
 	snprintf(path, sizeof(path), "/proc/%d/exe", (int)py->pid);
 	if (!err && py->out->why[0] && access(path, F_OK) && errno == ENOENT)

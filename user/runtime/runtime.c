@@ -9,6 +9,7 @@
 #include <sys/sysmacros.h>
 
 #include "user/base/mem.h"
+#include "user/runtime/go_process.h"
 #include "user/runtime/python.h"
 
 static bool starts_with(const char *s, const char *prefix)
@@ -146,6 +147,8 @@ int runtime__inspect(pid_t pid, struct runtime *ret)
 	*py = (struct python){.pid = pid, .maps = &maps, .out = &out};
 	note_libraries(&maps, &out);
 	err = inspect(py);
+	if (!err && !py->elf && !out.why[0] && executable_of(&maps, pid))
+		err = go_process__inspect(pid, executable_of(&maps, pid), &out);
 	if (out.why[0] && !err) {
 		/* Said or counted, but never half used. */
 		out.desc = (struct ws_runtime){.tgid = (uint32_t)pid};

@@ -26,6 +26,10 @@ enum runtime_hook {
 	HOOK_UV_WRITE,	    /* entry of UVStream._initiate_write: argument 1 is the UVStream */
 	HOOK_UV_FLUSH,	    /* entry of UVStream._exec_write */
 	HOOK_UV_FLUSHED,    /* … and its return */
+	HOOK_GO_NEW,	    /* a goroutine has been made: Go's argument 2 is its struct g, the maker's is current */
+	HOOK_GO_EXIT,	    /* the current goroutine ends */
+	HOOK_GO_ROUND_TRIP, /* entry of net/http's persistConn.roundTrip: Go's argument 1 is the connection */
+	HOOK_GO_WRITE,	    /* entry of persistConnWriter.Write, in whatever goroutine: the same */
 	__HOOK_CNT,
 };
 
@@ -40,7 +44,7 @@ struct runtime {
 	struct ws_runtime desc; /* kind WS_RT_NONE: nothing to follow, and `why` says so if it is an interpreter */
 	struct runtime_site *sites;
 	size_t n_sites;
-	char version[24]; /* "CPython 3.11.2"; "" unknown */
+	char version[40]; /* "CPython 3.11.2", "go1.22.12"; "" unknown */
 	char why[128];
 	bool not_yet; /* with `why`: it is starting up, ask again later */
 	/* Mapped by now, so in use: what these do has to be known before contexts are believed. */

@@ -29,22 +29,59 @@ static void look(Elf *elf, Elf_Scn *scn, const GElf_Shdr *h, const char *const *
 	}
 }
 
+static int open_file(const char *path, int *ret_fd, Elf **ret_elf)
+{
+	*ret_fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (*ret_fd < 0)
+		return -errno;
+	elf_version(EV_CURRENT);
+	*ret_elf = elf_begin(*ret_fd, ELF_C_READ, NULL);
+	if (*ret_elf)
+		return 0;
+	close(*ret_fd);
+	return -ENOEXEC;
+}
+
 int symtab__find(const char *path, const char *const *names, uint64_t *ret_addrs, size_t n)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	Elf_Scn *scn = NULL;
 	GElf_Shdr h;
 	Elf *elf;
+	int fd, err = open_file(path, &fd, &elf);
 
 	memset(ret_addrs, 0, n * sizeof(*ret_addrs));
-	if (fd < 0)
-		return -errno;
-	elf_version(EV_CURRENT);
-	elf = elf_begin(fd, ELF_C_READ, NULL);
-	while (elf && (scn = elf_nextscn(elf, scn)))
+	if (err)
+		return err;
+	while ((scn = elf_nextscn(elf, scn)))
 		if (gelf_getshdr(scn, &h) && h.sh_type == SHT_SYMTAB)
 			look(elf, scn, &h, names, ret_addrs, n);
 	elf_end(elf);
 	close(fd);
-	return elf ? 0 : -ENOEXEC;
+	return 0;
+}
+
+int symtab__sections(const char *path, struct symtab_section *sections, size_t n)
+{
+	Elf_Scn *scn = NULL;
+	size_t names = 0;
+	GElf_Shdr h;
+	Elf *elf;
+	int fd, err = open_file(path, &fd, &elf);
+
+	if (err)
+		return err;
+	if (elf_getshdrstrndx(elf, &names))
+		err = -ENOEXEC;
+	while (!err && (scn = elf_nextscn(elf, scn))) {
+		const char *name = gelf_getshdr(scn, &h) ? elf_strptr(elf, names, h.sh_name) : NULL;
+
+		for (size_t i = 0; name && i < n; i++)
+			if (!strcmp(name, sections[i].name) && h.sh_type != SHT_NOBITS) {
+				sections[i].addr = h.sh_addr;
+				sections[i].size = h.sh_size;
+			}
+	}
+	elf_end(elf);
+	close(fd);
+	return err;
 }

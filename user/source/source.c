@@ -60,7 +60,7 @@ static bool state_valid(const struct ws_ev_state *s)
 static bool proc_valid(const struct ws_ev_proc *p)
 {
 	return p->args_len <= WS_ARGS_MAX && p->ev.len == sizeof(*p) + p->args_len && p->what >= WS_PROC_FORK &&
-	       p->what <= WS_PROC_THREAD_EXIT;
+	       p->what < __WS_PROC_CNT;
 }
 
 static bool procinfo_valid(const struct ws_ev_procinfo *p)

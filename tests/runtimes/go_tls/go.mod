@@ -1,0 +1,4 @@
+module wirespan.test/tls
+
+go 1.18
+
