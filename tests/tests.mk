@@ -66,6 +66,17 @@ $(O)/tests/tools/rtinspect: tests/tools/rtinspect.c $$(RUNTIME_OBJS)
 runtimes: deps $(O)/tests/tools/rtinspect
 	$(Q)$(PY) -m pytest -q --timeout=120 -rs tests/runtimes $(ARGS)
 
+# The last release of each, as the module proxy has them.
+GO_VERSIONS ?= 1.18.10 1.19.13 1.20.14 1.21.13 1.22.12 1.23.12 1.24.13 1.25.14 1.26.11 1.27.4
+
+.PHONY: go-toolchains test-runtimes
+go-toolchains: deps
+	$(Q)PATH=$$PATH:/usr/local/go/bin; for v in $(GO_VERSIONS); do \
+		cd /tmp && GOTOOLCHAIN=go$$v GOFLAGS=-mod=mod go version || exit 1; done
+
+## make test-runtimes the same, with ten versions of Go (3 GB the first time)
+test-runtimes: go-toolchains runtimes
+
 .PHONY: verifier
 ## make verifier     instructions of every program, and what this kernel's verifier makes of them (root; ARGS=--max)
 verifier: $(O)/tests/tools/verifier

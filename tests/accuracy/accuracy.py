@@ -110,6 +110,8 @@ def go_rows():
            row("Go, calls after the answer too", system, "late", [*legs, "n1f"], bar=0.8),
            # A channel hands the work over: nothing there can be followed.
            row("Go, workers that read a channel", system, "workers", ["n1e"], bar=0),
+           # … and nobody is to be taken in by where the workers come from.
+           row("Go, workers that a request starts", system, "lazy", ["n1e"], bar=0, short=True),
            row("Go, httputil.ReverseProxy", system, "proxy", ["n1a"])]
     return out + [row(f"Go {v}, net/http", golang.Build(SERVICES / "go", version=v)) for v in golang.toolchains()]
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // net/http, server and client: calls made by the handler, by an errgroup, by a goroutine; by workers that were
-// there before; after the answer; and through httputil.ReverseProxy. MODE says which.
+// there before, or that a request was the first to need; after the answer; and through httputil.ReverseProxy. MODE says which.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,7 +22,13 @@ var (
 	leaf   = os.Getenv("LEAF")
 	client = &http.Client{Transport: transport()}
 	jobs   = make(chan job)
+
+	requests int64
+	ready    = make(chan struct{})
 )
+
+// The request that starts the workers, of which the others have the use while it stays open.
+const lazyAt = 100
 
 type job struct {
 	url  string
@@ -62,6 +69,18 @@ func workers() {
 func hop(w http.ResponseWriter, r *http.Request) {
 	base := leaf + strings.TrimSuffix(r.URL.Path, "/n0") + "/n1"
 	switch os.Getenv("MODE") {
+	case "lazy":
+		n := atomic.AddInt64(&requests, 1)
+		if n < lazyAt {
+			break
+		}
+		if n == lazyAt {
+			workers()
+			defer time.Sleep(500 * time.Millisecond)
+			close(ready)
+		}
+		<-ready
+		fallthrough
 	case "workers":
 		done := make(chan struct{})
 		jobs <- job{base + "e", done}
