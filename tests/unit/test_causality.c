@@ -270,6 +270,43 @@ static void test_pipelined_in_one_read(void **state_)
 }
 
 /* Both came in one read: what is still done for the first when that is over is not the second's. */
+/* One that makes several calls may have drained a queue: believed only where nobody else was there to fill it. */
+static void test_goroutine_drains(void **state_)
+{
+	for (int others = 0; others < 2; others++) {
+		struct end s, c, s2;
+		struct ws_token tok;
+
+		start();
+		front(&s, &c);
+		s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+		announce(&s2);
+		tok = reads(&s, 7, "/in");
+		tok.kind = WS_TOK_GOROUTINE;
+		tok.heirs[0] = 41;
+		calls(&c, 9, "/first", &tok);
+		gets_answer(&c, 5);
+		if (others)
+			reads(&s2, 8, "/other");
+		calls(&c, 9, "/second", &tok);
+		gets_answer(&c, 5);
+		proc(PROC_A, 41, WS_PROC_GOROUTINE_EXIT);
+		answers(&s, 7);
+		if (others)
+			answers(&s2, 8);
+		end_story();
+		for (int i = 0; i < 2; i++) {
+			struct span *call = span_of(SPAN_CLIENT, i ? "/second" : "/first");
+
+			if (others)
+				assert_root(call, "its goroutine did more than one piece of work");
+			else
+				assert_parent(call, span_of(SPAN_SERVER, "/in"), "goroutine-inherited");
+		}
+		end_test();
+	}
+}
+
 static void test_pipelined_and_late(void **state_)
 {
 	struct ws_token tok;
@@ -859,7 +896,7 @@ int main(void)
 		cmocka_unit_test(test_thread_with_two),
 		cmocka_unit_test(test_thread_after_answer),
 		cmocka_unit_test(test_pipelined_in_one_read),
-		cmocka_unit_test(test_pipelined_and_late), cmocka_unit_test(test_goroutine),
+		cmocka_unit_test(test_pipelined_and_late), cmocka_unit_test(test_goroutine_drains), cmocka_unit_test(test_goroutine),
 		cmocka_unit_test(test_goroutine_inherited), cmocka_unit_test(test_inherited),
 		cmocka_unit_test(test_single),
 		cmocka_unit_test(test_single_is_no_proof),

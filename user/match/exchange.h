@@ -68,6 +68,7 @@ struct exchange {
 	enum match_evidence evidence;
 	uint64_t exit_until; /* provisional: its thread has to be gone by then; 0: the parent is still open */
 	uint32_t heirs[WS_HEIRS]; /* … or these goroutines; 0: none, or ended */
+	bool alone;		  /* with `heirs`: no other request has been alive in its process since the parent began */
 
 	/* join */
 	struct exchange *join_next, **join_at; /* its bucket's list; join_at NULL: not in it */

@@ -21,8 +21,11 @@
  *             The runtime's own logical context (bpf/runtime.bpf.h), and work items that were handed to another
  *             thread. Only while the request is open: what outlives it may be its own background work, or a worker
  *             that it was the first to need and that serves whoever comes.
- *   goroutine The goroutine that read the request. One that was made by it, or by that, takes the request over if it
- *             ends with it, or with the calls that it made while the request was open.
+ *   goroutine The goroutine that read the request.
+ *   goroutine-inherited
+ *             One that was made by it, or by that: if it ends with the request, or with its call, and made only one. A
+ *             worker that the request was the first to need goes on for others, or drains their queue, and ends. Where
+ *             there were no others it may make several.
  *   single    Only where the operator vouches for it (--evidence-single). Reactors (non-blocking reads):
  *             one request is alive in the process, none has ended there just before (it may have left
  *             background work behind), this very thread read it, and the process never called out by
@@ -320,10 +323,12 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 		set_parent(x, s, e, handed ? EDGE_UNCONFIRMED : EDGE_FINAL);
 }
 
-/*
- * Heirs are believed once they have ended: a worker that a request was the first to need goes on for others. The
- * goroutine that read has nothing to prove.
- */
+static bool alone(const struct exchange *s)
+{
+	return s->proc && s->proc->n_live == 1 && s->proc->last_end < s->start;
+}
+
+/* Heirs are believed once they have ended; the goroutine that read has nothing to prove. */
 static void by_goroutine(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	enum match_evidence e = t->heirs[0] ? EVIDENCE_GOROUTINE_INHERITED : EVIDENCE_GOROUTINE;
@@ -333,6 +338,7 @@ static void by_goroutine(struct match *m, struct exchange *x, const struct ws_to
 
 	s = sc && sc->match ? read_by(sc->match, t, &many) : NULL;
 	memcpy(x->heirs, t->heirs, sizeof(x->heirs));
+	x->alone = s && alone(s);
 	if (many)
 		parent__refuse(x, "several requests in one read");
 	else if (!t->sock)
@@ -514,31 +520,51 @@ void parent__on_thread_exit(struct match *m, uint32_t tid)
 	}
 }
 
+static bool made_by(const struct exchange *x, uint32_t tgid, uint32_t number)
+{
+	return x->tgid == tgid && (x->heirs[0] == number || x->heirs[1] == number);
+}
+
 /* Ends the wait for this goroutine. True: there is none left to wait for. */
 static bool heir_ended(struct exchange *x, uint32_t number)
 {
-	bool left = false;
-
-	for (int i = 0; i < WS_HEIRS; i++) {
+	for (int i = 0; i < WS_HEIRS; i++)
 		if (x->heirs[i] == number)
 			x->heirs[i] = 0;
-		left |= x->heirs[i] != 0;
+	return !is_heir(x);
+}
+
+/* More than one call, while there were others that they may have been for. */
+static bool drained(const struct match *m, uint32_t tgid, uint32_t number)
+{
+	bool all_alone = true;
+	uint32_t n = 0;
+
+	for (const struct exchange *x = m->provisional; x; x = x->child_next) {
+		if (!made_by(x, tgid, number))
+			continue;
+		all_alone &= x->alone;
+		n++;
 	}
-	return !left;
+	return n > 1 && !all_alone;
 }
 
 void parent__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number)
 {
+	bool refuse = drained(m, tgid, number);
 	struct exchange **at = &m->provisional, *x;
 
 	while ((x = *at)) {
-		if (!is_heir(x) || x->tgid != tgid || !heir_ended(x, number)) {
+		if (!made_by(x, tgid, number) || (!heir_ended(x, number) && !refuse)) {
 			at = &x->child_next;
 			continue;
 		}
 		*at = x->child_next;
 		x->child_next = NULL;
-		x->edge = EDGE_FINAL;
+		if (refuse)
+			parent__refuse(x, "its goroutine did more than one piece of work");
+		else
+			x->edge = EDGE_FINAL;
 		exchange__put(x);
 	}
 }
