@@ -279,8 +279,10 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 		ts->tok.len = x->size;
 		ts->tok.kind = loop ? WS_TOK_CALLBACK : WS_TOK_THREAD;
 		ts->tok.flags = x->flags & WS_DATA_NONBLOCK ? WS_TOKEN_NONBLOCK : 0;
+		ts->tok.by = tid;
 		if (ts->runtime)
 			context_reads(ts, task, true);
+		x->tok = ts->tok;
 		return;
 	}
 	if (ts->runtime)

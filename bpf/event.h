@@ -59,8 +59,10 @@ struct ws_token {
 	__u8 kind;  /* enum ws_token_kind: how the writer came by it */
 	__u8 flags; /* WS_TOKEN_* */
 	__u16 pad;
-	/* Go: numbers (low 32 bits) of the goroutines that took it over when they were made, outermost first; 0: none. */
+	__u32 by; /* who read those bytes: the thread; Go: the goroutine (low 32 bits of its number) */
+	/* Go: the goroutines that took it over when they were made, outermost first; 0: none. */
 	__u32 heirs[WS_HEIRS];
+	__u32 pad2;
 };
 
 enum ws_token_kind {
@@ -78,6 +80,8 @@ enum ws_token_kind {
 #define WS_TOKEN_NONBLOCK 0x01 /* the read was on a non-blocking descriptor: a reactor is possible */
 #define WS_TOKEN_ITEM 0x02     /* it came with a work item, through an executor's queue */
 #define WS_TOKEN_USED 0x04     /* kernel only: somebody called out with it, or passed it on */
+#define WS_TOKEN_WOKEN 0x08    /* CPython: by a task that waited and was woken by the read; `by` names its context */
+#define WS_TOKEN_SHARED 0x10   /* kernel only: that task is woken by several connections: it proves nothing */
 
 enum ws_dir { WS_RX, WS_TX };
 
@@ -114,7 +118,7 @@ struct ws_ev_data {
 	__u8 flags;
 	__u16 err; /* positive errno with WS_DATA_ERROR */
 	__u32 pad;
-	struct ws_token token; /* TX: the token found for the writer. RX: the thread's one before */
+	struct ws_token token; /* TX: the token found for the writer. RX, work: these bytes' own; else the thread's one before */
 	__u8 data[];
 };
 
@@ -314,9 +318,9 @@ static inline __u32 ws_ctl_slot(__u64 sock)
 #define WS_ASSERT _Static_assert
 #endif
 WS_ASSERT(sizeof(struct ws_ev) == 16, "ABI");
-WS_ASSERT(sizeof(struct ws_token) == 32, "ABI");
-WS_ASSERT(sizeof(struct ws_ev_data) == 96, "ABI");
-WS_ASSERT(sizeof(struct ws_ev_sock) == 264, "ABI");
+WS_ASSERT(sizeof(struct ws_token) == 40, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_data) == 104, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_sock) == 272, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_state) == 48, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_proc) == 64, "ABI");
 WS_ASSERT(sizeof(struct ws_ctl) == 32, "ABI");

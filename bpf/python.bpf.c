@@ -52,10 +52,21 @@ int rt_future_result(struct pt_regs *regs)
 		return 0;
 	if (!c.l.ctx || !c.ts || c.ts->window != c.l.ctx || !caller_work(&c, &tok))
 		return 0;
-	/* A task that works for another connection is told something, not handed this request. */
+	/*
+	 * A task that works for another connection is told something, not handed this request; one that was woken by
+	 * that takes its work from wherever it comes.
+	 */
 	bound = bpf_map_lookup_elem(&bindings, &key);
-	if (!bound || bound->sock == tok.sock)
-		bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
+	if (bound && bound->sock != tok.sock) {
+		if (bound->flags & WS_TOKEN_WOKEN)
+			bound->flags |= WS_TOKEN_SHARED;
+		return 0;
+	}
+	if (bound && (bound->flags & WS_TOKEN_SHARED))
+		return 0;
+	tok.flags |= WS_TOKEN_WOKEN;
+	tok.by = key.addr >> 4;
+	bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
 	return 0;
 }
 

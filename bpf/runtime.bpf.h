@@ -133,7 +133,7 @@ static __always_inline bool work_now(const struct thread_state *ts, const struct
 	bound = l->ctx ? bpf_map_lookup_elem(&bindings, &key) : NULL;
 	if (bound) {
 		*to = *bound;
-		return true;
+		return !(bound->flags & WS_TOKEN_SHARED);
 	}
 	/* A thread that reads blocking, and stays in the context in which it did: one request at a time. */
 	if (!ts || ts->tok_ctx != l->ctx || !thread_owns(&ts->tok))
@@ -188,6 +188,7 @@ static __always_inline void goroutine_reads(struct ws_token *tok, struct logical
 	struct object_key key = object_key(l->ctx);
 
 	tok->kind = WS_TOK_GOROUTINE;
+	tok->by = l->ctx;
 	bpf_map_update_elem(&bindings, &key, tok, BPF_ANY);
 }
 

@@ -44,6 +44,7 @@ struct end {
 	bool found;	/* existed before: not seen from its first byte */
 	bool no_seq;	/* its positions are no TCP sequence numbers */
 	bool ambiguous; /* several threads move its bytes at once */
+	uint32_t goroutine; /* that reads it; 0: a thread does */
 };
 
 static uint64_t next_id = 0x1000;
@@ -131,7 +132,12 @@ static inline struct ws_token data(struct end *e, int dir, uint32_t tid, const c
 	size_t n = strlen(text);
 	struct ws_ev_data *d = calloc(1, sizeof(*d) + n);
 	struct ws_token made = { .sock = e->id, .pos = e->pos[dir], .len = n, .kind = WS_TOK_THREAD,
-				 .flags = e->nonblock ? WS_TOKEN_NONBLOCK : 0 };
+				 .flags = e->nonblock ? WS_TOKEN_NONBLOCK : 0, .by = tid };
+
+	if (e->goroutine) {
+		made.kind = WS_TOK_GOROUTINE;
+		made.by = e->goroutine;
+	}
 
 	d->ev = (struct ws_ev){ .type = WS_EV_DATA, .len = sizeof(*d) + n, .ts = t.now++ };
 	d->sock = e->id;
@@ -144,6 +150,8 @@ static inline struct ws_token data(struct end *e, int dir, uint32_t tid, const c
 	d->flags = (e->nonblock ? WS_DATA_NONBLOCK : 0) | (e->ambiguous ? WS_DATA_AMBIGUOUS : 0);
 	if (token)
 		d->token = *token;
+	else if (dir == WS_RX)
+		d->token = made;
 	memcpy(d->data, text, n);
 	e->pos[dir] += n;
 	pipeline__event(t.p, &d->ev);

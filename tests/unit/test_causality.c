@@ -270,6 +270,89 @@ static void test_pipelined_in_one_read(void **state_)
 }
 
 /* Both came in one read: what is still done for the first when that is over is not the second's. */
+/* Who has read of a request, but not the end of its head, is not who serves it; who serves several at a time tells nothing. */
+static void test_goroutine_of_others(void **state_)
+{
+	struct end s, c, s2;
+	struct ws_token tok;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	announce(&s2);
+	s.goroutine = 39; /* reads the first byte, as net/http's background read does */
+	data(&s, WS_RX, 7, "P", NULL);
+	s.goroutine = 40;
+	tok = data(&s, WS_RX, 8, "OST /in HTTP/1.1\r\nHost: b\r\nContent-Length: 4\r\n\r\n", NULL);
+	calls(&c, 9, "/mine", &tok);
+	gets_answer(&c, 5);
+	s.goroutine = 44; /* a worker that was given the body to read */
+	tok = data(&s, WS_RX, 7, "body", NULL);
+	calls(&c, 9, "/worker", &tok);
+	gets_answer(&c, 5);
+	s2.goroutine = 40;
+	tok = reads(&s2, 7, "/other");
+	calls(&c, 9, "/several", &tok);
+	gets_answer(&c, 5);
+	answers(&s, 7);
+	answers(&s2, 7);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/mine"), span_of(SPAN_SERVER, "/in"), "goroutine");
+	assert_root(span_of(SPAN_CLIENT, "/worker"), "it has read of its request, but another one serves it");
+	assert_root(span_of(SPAN_CLIENT, "/several"), "this goroutine serves several connections at a time");
+	end_test();
+}
+
+/* The same for a thread: what it calls after it has read a body is its next piece of work. */
+static void test_thread_that_reads_a_body(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	data(&s, WS_RX, 7, "POST /in HTTP/1.1\r\nHost: b\r\nContent-Length: 4\r\n\r\n", NULL);
+	tok = data(&s, WS_RX, 8, "body", NULL);
+	calls(&c, 8, "/worker", &tok);
+	gets_answer(&c, 8);
+	answers(&s, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/worker"), "it has read of its request, but another one serves it");
+	end_test();
+}
+
+/* A task that a read has woken: the connection's own, if it answers; else a worker with a queue. */
+static void test_context_woken(void **state_)
+{
+	for (int own = 0; own < 2; own++) {
+		struct ws_token tok;
+		struct end s, c;
+
+		start();
+		front(&s, &c);
+		s.nonblock = c.nonblock = true;
+		tok = reads(&s, 7, "/in");
+		tok.kind = WS_TOK_CONTEXT;
+		tok.flags |= WS_TOKEN_WOKEN;
+		tok.by = 5;
+		calls(&c, 7, "/out", &tok);
+		gets_answer(&c, 7);
+		tick(100);
+		collect();
+		for (int i = 0; i < t.n; i++)
+			assert_int_equal(t.spans[i]->kind, SPAN_SERVER); /* the call's waits */
+		if (!own)
+			tok.by = 6;
+		data(&s, WS_TX, 7, OK200, &tok);
+		end_story();
+		if (own)
+			assert_parent(span_of(SPAN_CLIENT, "/out"), span_of(SPAN_SERVER, "/in"), "context");
+		else
+			assert_root(span_of(SPAN_CLIENT, "/out"), "its request was answered by another task");
+		end_test();
+	}
+}
+
 /* One that makes several calls may have drained a queue: believed only where nobody else was there to fill it. */
 static void test_goroutine_drains(void **state_)
 {
@@ -281,8 +364,8 @@ static void test_goroutine_drains(void **state_)
 		front(&s, &c);
 		s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
 		announce(&s2);
+		s.goroutine = 40;
 		tok = reads(&s, 7, "/in");
-		tok.kind = WS_TOK_GOROUTINE;
 		tok.heirs[0] = 41;
 		calls(&c, 9, "/first", &tok);
 		gets_answer(&c, 5);
@@ -332,8 +415,8 @@ static void test_goroutine(void **state_)
 
 	start();
 	front(&s, &c);
+	s.goroutine = 40;
 	tok = reads(&s, 7, "/in");
-	tok.kind = WS_TOK_GOROUTINE;
 	calls(&c, 9, "/out", &tok); /* whatever thread it runs on */
 	gets_answer(&c, 5);
 	answers(&s, 8);
@@ -360,8 +443,8 @@ static void test_goroutine_inherited(void **state_)
 
 		start();
 		front(&s, &c);
+		s.goroutine = 40;
 		tok = reads(&s, 7, "/in");
-		tok.kind = WS_TOK_GOROUTINE;
 		tok.heirs[0] = 41;
 		tok.heirs[1] = 42;
 		calls(&c, 9, "/child", &tok);
@@ -896,7 +979,8 @@ int main(void)
 		cmocka_unit_test(test_thread_with_two),
 		cmocka_unit_test(test_thread_after_answer),
 		cmocka_unit_test(test_pipelined_in_one_read),
-		cmocka_unit_test(test_pipelined_and_late), cmocka_unit_test(test_goroutine_drains), cmocka_unit_test(test_goroutine),
+		cmocka_unit_test(test_pipelined_and_late), cmocka_unit_test(test_goroutine_drains), cmocka_unit_test(test_context_woken),
+		cmocka_unit_test(test_goroutine_of_others), cmocka_unit_test(test_thread_that_reads_a_body), cmocka_unit_test(test_goroutine),
 		cmocka_unit_test(test_goroutine_inherited), cmocka_unit_test(test_inherited),
 		cmocka_unit_test(test_single),
 		cmocka_unit_test(test_single_is_no_proof),

@@ -44,6 +44,7 @@ struct exchange {
 	uint32_t tgid, tid;	 /* who read (server) or wrote (client) the first byte */
 	uint32_t answered_by;	 /* server: the thread that wrote the first byte of the response */
 	bool nonblock;		 /* … on a descriptor that does not block */
+	uint64_t reader;	 /* server: key of the thread or goroutine that read the end of the head, 0: not known */
 	uint64_t start, end;	 /* CLOCK_MONOTONIC */
 	struct span *span;
 
@@ -66,6 +67,7 @@ struct exchange {
 	struct exchange *parent; /* counted */
 	enum edge edge;
 	enum match_evidence evidence;
+	uint32_t woken;	     /* unconfirmed: the context that has to answer; 0: the thread */
 	uint64_t exit_until; /* provisional: its thread has to be gone by then; 0: the parent is still open */
 	uint32_t heirs[WS_HEIRS]; /* … or these goroutines; 0: none, or ended */
 	bool alone;		  /* with `heirs`: no other request has been alive in its process since the parent began */
@@ -124,10 +126,11 @@ struct proc {
 	bool autonomous;	/* calls out with no request alive: it has work of its own */
 };
 
+/* What reads requests: a thread, or a goroutine. */
 struct thread {
 	UT_hash_handle hh;
-	uint32_t tid;
-	uint32_t n_live; /* server exchanges read by this thread and still open */
+	uint64_t key;
+	uint32_t n_live; /* server exchanges read by it and still open */
 	uint64_t several_until; /* it serves several connections at a time: what it does is not one request's */
 };
 
@@ -169,15 +172,18 @@ void exchange__put(struct exchange *x); /* NULL ok */
 
 /* proc.c */
 struct proc *proc__find(struct match *m, uint32_t tgid, bool create);
-struct thread *thread__find(struct match *m, uint32_t tid, bool create);
-void thread__exit(struct match *m, uint32_t tid);
+uint64_t thread__key(uint32_t tid);
+uint64_t thread__goroutine(uint32_t tgid, uint32_t number);
+struct thread *thread__find(struct match *m, uint64_t key, bool create);
+void thread__exit(struct match *m, uint64_t key);
 void live__add(struct exchange *x);
 void live__remove(struct exchange *x);
 void procs__free(struct match *m);
 
 /* parent.c: decides the edge of a client exchange from the token of its first byte. */
 void parent__find(struct match *m, struct exchange *x, const struct ws_token *token);
-void parent__on_response(struct exchange *server, uint32_t tid);   /* who answers confirms or refutes */
+/* Who answers confirms or refutes; `token` of the answer, NULL: none, or not known. */
+void parent__on_response(struct exchange *server, uint32_t tid, const struct ws_token *token);
 void parent__on_end(struct exchange *server, bool aborted);	   /* what is still provisional is refused */
 void parent__on_thread_exit(struct match *m, uint32_t tid);
 void parent__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number);

@@ -271,6 +271,14 @@ static bool is_excluded(const struct match *m, const struct msg *msg)
 	       glob__match_list(m->opts.exclude_paths, msg->target);
 }
 
+/* Go's servers let another goroutine read the first byte. */
+static uint64_t reader_of(const struct exchange *x, const struct transfer *newest)
+{
+	if (newest && newest->token.kind == WS_TOK_GOROUTINE && newest->token.by)
+		return thread__goroutine(newest->tgid, newest->token.by);
+	return thread__key(x->tid);
+}
+
 static void on_request(struct match *m, struct stream_conn *c, const struct msg *msg, const struct transfer *t)
 {
 	bool server = c->info.role == WS_ROLE_SERVER;
@@ -293,6 +301,8 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 	x->tgid = t ? t->tgid : c->info.tgid;
 	x->tid = t ? t->tid : 0;
 	x->nonblock = t && t->flags & WS_DATA_NONBLOCK;
+	if (server)
+		x->reader = reader_of(x, c->newest);
 	x->span->op = span__dup(x->span, msg->op);
 	x->span->target = span__dup(x->span, msg->target);
 	x->span->display_peer = span__dup(x->span, msg->peer);
@@ -351,7 +361,7 @@ static void on_response(struct match *m, struct exchange *x, const struct msg *m
 		x->span->status = SPAN_ERROR;
 	x->answered_by = t ? t->tid : 0;
 	if (x->server)
-		parent__on_response(x, x->answered_by);
+		parent__on_response(x, x->answered_by, t ? &t->token : NULL);
 }
 
 static void on_abort(struct match *m, struct exchange *x, const struct msg *msg)
@@ -537,7 +547,7 @@ void match__proc(void *ctx, const struct ws_ev_proc *ev)
 
 	if (ev->what == WS_PROC_THREAD_EXIT) {
 		parent__on_thread_exit(m, ev->tid);
-		thread__exit(m, ev->tid);
+		thread__exit(m, thread__key(ev->tid));
 		return;
 	}
 	if (ev->what == WS_PROC_GOROUTINE_EXIT) {

@@ -20,7 +20,8 @@
  *   context, executor
  *             The runtime's own logical context (bpf/runtime.bpf.h), and work items that were handed to another
  *             thread. Only while the request is open: what outlives it may be its own background work, or a worker
- *             that it was the first to need and that serves whoever comes.
+ *             that it was the first to need and that serves whoever comes. A task that waited, and was woken by the
+ *             read, has to be the one that answers.
  *   goroutine The goroutine that read the request.
  *   goroutine-inherited
  *             One that was made by it, or by that: if it ends with the request, or with its call, and made only one. A
@@ -41,6 +42,8 @@
 #define AFTERMATH_NS 2000000000ull
 /* A thread that was joined has that long to be gone. */
 #define EXIT_NS 200000000ull
+/* One that is there so long after its call, whatever its request does, is nobody's. */
+#define LINGER_NS 2000000000ull
 
 /* A thread with work of its own (a timer in a select() loop) does it again within that time. */
 #define OWN_NS 30000000000ull
@@ -49,6 +52,7 @@
 
 #define OWN "this thread also calls out by itself"
 #define SEVERAL "this thread serves several connections at a time"
+#define OTHER_READER "it has read of its request, but another one serves it"
 
 static bool allowed(const struct exchange *x, enum match_evidence e)
 {
@@ -246,7 +250,7 @@ static bool serves_several(const struct exchange *server)
 /* Called out while it served nothing. */
 static void note_own_work(struct match *m, uint32_t tgid, uint32_t tid)
 {
-	const struct thread *t = thread__find(m, tid, false);
+	const struct thread *t = thread__find(m, thread__key(tid), false);
 	struct proc *p = t && t->n_live ? NULL : proc__find(m, tgid, true);
 	uint32_t slot;
 
@@ -291,6 +295,10 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 		parent__refuse(x, "two requests were live on this thread");
 		return;
 	}
+	if (t->by != s->tid) {
+		parent__refuse(x, OTHER_READER);
+		return;
+	}
 	if (serves_several(s)) {
 		parent__refuse(x, SEVERAL);
 		return;
@@ -307,12 +315,15 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 	struct exchange *s;
 
 	s = sc && sc->match ? read_by(sc->match, t, &many) : NULL;
+	x->woken = t->flags & WS_TOKEN_WOKEN ? t->by : 0;
 	if (many)
 		parent__refuse(x, "several requests in one read");
 	else if (!t->sock)
 		parent__refuse(x, "its context began in no request that was seen");
 	else if (!s || !s->open || s->tgid != x->tgid)
 		parent__refuse(x, "its request was over");
+	else if (handed && t->by != s->tid)
+		parent__refuse(x, OTHER_READER);
 	else if (handed && s->thread && s->thread->n_live > 1)
 		parent__refuse(x, "two requests were live on this thread");
 	else if (handed && serves_several(s))
@@ -320,7 +331,7 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 	else if (handed && has_own_work(s))
 		parent__refuse(x, OWN);
 	else
-		set_parent(x, s, e, handed ? EDGE_UNCONFIRMED : EDGE_FINAL);
+		set_parent(x, s, e, handed || x->woken ? EDGE_UNCONFIRMED : EDGE_FINAL);
 }
 
 static bool alone(const struct exchange *s)
@@ -345,6 +356,10 @@ static void by_goroutine(struct match *m, struct exchange *x, const struct ws_to
 		parent__refuse(x, "its goroutine has read no request");
 	else if (!s || !s->open || s->tgid != x->tgid)
 		parent__refuse(x, "its request was over");
+	else if (thread__goroutine(x->tgid, t->by) != s->reader)
+		parent__refuse(x, OTHER_READER);
+	else if ((s->thread && s->thread->n_live > 1) || serves_several(s))
+		parent__refuse(x, "this goroutine serves several connections at a time");
 	else
 		set_parent(x, s, e, t->heirs[0] ? EDGE_PROVISIONAL : EDGE_FINAL);
 }
@@ -456,16 +471,19 @@ void parent__on_context(struct match *m, struct exchange *x)
 		parent__refuse(x, NULL); /* an SDK's: its span is the parent (identity.c takes the context) */
 }
 
-void parent__on_response(struct exchange *server, uint32_t tid)
+void parent__on_response(struct exchange *server, uint32_t tid, const struct ws_token *token)
 {
+	uint32_t woken = token && token->flags & WS_TOKEN_WOKEN ? token->by : 0;
 	struct exchange *x;
 
 	while ((x = server->children)) {
 		server->children = x->child_next;
 		x->child_next = NULL;
-		if (tid != server->tid)
+		if (x->woken && x->woken != woken)
+			parent__refuse(x, "its request was answered by another task");
+		else if (!x->woken && tid != server->tid)
 			parent__refuse(x, "its request was answered by another thread");
-		else if (serves_several(server))
+		else if (!x->woken && serves_several(server))
 			parent__refuse(x, SEVERAL);
 		else
 			x->edge = EDGE_FINAL;
@@ -482,7 +500,7 @@ static bool is_heir(const struct exchange *x)
 void parent__on_end(struct exchange *server, bool aborted)
 {
 	/* Not answered at all: nobody else took it, so what the thread did until its peer went away, it did for it. */
-	parent__on_response(server, server->answered ? server->answered_by : server->tid);
+	parent__on_response(server, server->answered ? server->answered_by : server->tid, NULL);
 	for (struct exchange *x = server->m->provisional; x; x = x->child_next)
 		if (x->parent == server && !is_heir(x))
 			x->exit_until = server->m->now + EXIT_NS;
@@ -585,6 +603,8 @@ static bool heir_works(const struct exchange *x, uint64_t now)
 static bool outlived(struct exchange *x, uint64_t now)
 {
 	if (now == UINT64_MAX)
+		return true;
+	if (!x->open && now >= x->end + LINGER_NS && !heir_works(x, now))
 		return true;
 	if (!is_heir(x))
 		return x->exit_until && now >= x->exit_until;

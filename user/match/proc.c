@@ -25,18 +25,28 @@ struct proc *proc__find(struct match *m, uint32_t tgid, bool create)
 	return p;
 }
 
-struct thread *thread__find(struct match *m, uint32_t tid, bool create)
+uint64_t thread__key(uint32_t tid)
+{
+	return tid;
+}
+
+uint64_t thread__goroutine(uint32_t tgid, uint32_t number)
+{
+	return (uint64_t)tgid << 32 | number; /* no key of a thread: those have no upper half */
+}
+
+struct thread *thread__find(struct match *m, uint64_t key, bool create)
 {
 	struct thread *t;
 
-	HASH_FIND(hh, m->threads, &tid, sizeof(tid), t);
+	HASH_FIND(hh, m->threads, &key, sizeof(key), t);
 	if (t || !create)
 		return t;
 	t = mem__zalloc(sizeof(*t));
 	if (!t)
 		return NULL;
-	t->tid = tid;
-	HASH_ADD(hh, m->threads, tid, sizeof(t->tid), t);
+	t->key = key;
+	HASH_ADD(hh, m->threads, key, sizeof(t->key), t);
 	if (!t->hh.tbl) {
 		mem__free(t);
 		return NULL;
@@ -51,9 +61,9 @@ static void thread_free(struct match *m, struct thread *t)
 }
 
 /* One that still has requests goes when they end. */
-void thread__exit(struct match *m, uint32_t tid)
+void thread__exit(struct match *m, uint64_t key)
 {
-	struct thread *t = thread__find(m, tid, false);
+	struct thread *t = thread__find(m, key, false);
 
 	if (t && !t->n_live)
 		thread_free(m, t);
@@ -71,7 +81,7 @@ static bool serves_another(const struct exchange *x)
 void live__add(struct exchange *x)
 {
 	struct proc *p = proc__find(x->m, x->tgid, true);
-	struct thread *t = x->tid ? thread__find(x->m, x->tid, true) : NULL;
+	struct thread *t = x->reader ? thread__find(x->m, x->reader, true) : NULL;
 
 	if (p) {
 		x->proc = p;

@@ -182,11 +182,14 @@ static void on_msg(void *ctx, const struct msg *m)
 {
 	struct conn *c = ctx;
 	enum proto_dir dir = m->kind == MSG_REQUEST || m->kind == MSG_REQUEST_END ? PROTO_REQUEST : PROTO_RESPONSE;
+	const struct direction *d = &c->dir[socket_dir(c, dir)];
 	const struct transfer *t = NULL;
 
 	if (m->kind == MSG_REQUEST || m->kind == MSG_RESPONSE)
-		t = transfer_find(&c->dir[socket_dir(c, dir)], m->pos);
+		t = transfer_find(d, m->pos);
+	c->pub.newest = &d->last[(d->n - 1) % TRANSFERS];
 	c->s->next.msg(c->s->next.ctx, &c->pub, m, t);
+	c->pub.newest = NULL;
 }
 
 static void on_skip_hint(void *ctx, enum proto_dir dir, uint64_t from_pos, uint64_t n)

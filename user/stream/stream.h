@@ -35,6 +35,7 @@ struct stream_conn {
 	bool seqpos;		    /* positions are TCP sequence numbers */
 	struct match_conn *match;   /* owned by the matcher */
 	bool ambiguous;		    /* concurrent callers moved positions: no join on this connection */
+	const struct transfer *newest; /* while msg() tells of a request: what brought the end of its head */
 };
 
 /* What the stage behind implements. Everything is called on the pipeline thread. */
