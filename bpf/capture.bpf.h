@@ -267,7 +267,7 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 
 		if (!work) {
 			if (ts->runtime)
-				context_reads(ts, task, false);
+				context_reads(ts, task, st, false);
 			return;
 		}
 		if (loop && !loop_armed) {
@@ -281,12 +281,12 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 		ts->tok.flags = x->flags & WS_DATA_NONBLOCK ? WS_TOKEN_NONBLOCK : 0;
 		ts->tok.by = tid;
 		if (ts->runtime)
-			context_reads(ts, task, true);
+			context_reads(ts, task, st, true);
 		x->tok = ts->tok;
 		return;
 	}
 	if (ts->runtime)
-		context_writes(ts, task, &x->tok);
+		context_writes(ts, task, st, &x->tok);
 	if (ts->tok.kind == WS_TOK_PROVISIONAL)
 		ts->used = 1;
 	if (st->dialled) {

@@ -36,6 +36,7 @@ struct sock_state {
 	__u8 pad[3];
 	__u16 family;
 	struct ws_token dial; /* what the dialling thread was working on */
+	__u64 writer; /* client: context in which it was last written to, 0: none, the thread itself */
 };
 
 /* The kernel function that a thread is in, between its kprobe and its kretprobe. */

@@ -192,15 +192,33 @@ static __always_inline void goroutine_reads(struct ws_token *tok, struct logical
 	bpf_map_update_elem(&bindings, &key, tok, BPF_ANY);
 }
 
+/*
+ * An answer was read in another context than the one that asked: by the connection's own callback, whose context is a
+ * copy of the dialler's. What that starts may be for whoever waited for the connection.
+ */
+static __always_inline void answer_read(struct thread_state *ts, struct task_struct *task, struct sock_state *st)
+{
+	struct object_key key;
+	struct logical l;
+
+	if (!thread_logical(ts, task, &l) || l.go || !l.ctx || st->writer == l.ctx)
+		return;
+	key = object_key(l.ctx);
+	bpf_map_delete_elem(&bindings, &key);
+}
+
 /* Bytes were read, and ts->tok is theirs if `work`: a connection that this process accepted brought them. */
-static APART void context_reads(struct thread_state *ts, struct task_struct *task, bool work)
+static APART void context_reads(struct thread_state *ts, struct task_struct *task, struct sock_state *st, bool work)
 {
 	struct logical l;
 
 	ts->work_read = work;
 	ts->window = 0;
-	if (!work)
+	if (!work) {
+		if (st->role == WS_ROLE_CLIENT)
+			answer_read(ts, task, st);
 		return;
+	}
 	ts->tok_ctx = 0;
 	if (!thread_logical(ts, task, &l))
 		return;
@@ -212,8 +230,9 @@ static APART void context_reads(struct thread_state *ts, struct task_struct *tas
 	ts->tok_ctx = l.ctx;
 }
 
-/* Whose work writes? Leaves `tok` alone where the thread is the context. */
-static APART void context_writes(struct thread_state *ts, struct task_struct *task, struct ws_token *tok)
+/* Whose work writes, or dials? Leaves `tok` alone where the thread is the context. */
+static APART void context_writes(struct thread_state *ts, struct task_struct *task, struct sock_state *st,
+				 struct ws_token *tok)
 {
 	struct logical l;
 
@@ -221,7 +240,10 @@ static APART void context_writes(struct thread_state *ts, struct task_struct *ta
 		*tok = ts->flush;
 		return;
 	}
-	if (!thread_logical(ts, task, &l) || !l.ctx)
+	if (!thread_logical(ts, task, &l))
+		return;
+	st->writer = l.ctx;
+	if (!l.ctx)
 		return;
 	if (ts->tok_ctx == l.ctx && tok->kind == WS_TOK_THREAD && !(tok->flags & WS_TOKEN_NONBLOCK))
 		return;

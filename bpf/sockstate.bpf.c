@@ -51,7 +51,7 @@ static __always_inline void on_dial(struct sock *sk)
 	st->announced = 0;
 	st->dial = ts->tok;
 	if (ts->runtime)
-		context_writes(ts, task, &st->dial);
+		context_writes(ts, task, st, &st->dial);
 }
 
 /*

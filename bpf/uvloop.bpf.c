@@ -63,6 +63,11 @@ int rt_uv_read(struct pt_regs *regs)
 	if (!ts)
 		return 0;
 	ts->window = ts->work_read ? addr : 0;
+	if (!ts->work_read && addr) { /* an answer: see answer_read() */
+		struct object_key key = object_key(addr);
+
+		bpf_map_delete_elem(&bindings, &key);
+	}
 	return 0;
 }
 

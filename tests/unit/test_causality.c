@@ -339,7 +339,7 @@ static void test_context_woken(void **state_)
 		gets_answer(&c, 7);
 		tick(100);
 		collect();
-		for (int i = 0; i < t.n; i++)
+		for (size_t i = 0; i < t.n; i++)
 			assert_int_equal(t.spans[i]->kind, SPAN_SERVER); /* the call's waits */
 		if (!own)
 			tok.by = 6;
@@ -456,7 +456,7 @@ static void test_goroutine_inherited(void **state_)
 			answers(&s, 8);
 		tick(100);
 		collect();
-		for (int i = 0; i < t.n; i++)
+		for (size_t i = 0; i < t.n; i++)
 			assert_int_equal(t.spans[i]->kind, SPAN_SERVER); /* the call's waits */
 		if (how != STAYS)
 			proc(how == OTHER_PROCESS ? PROC_B : PROC_A, 42, WS_PROC_GOROUTINE_EXIT);
@@ -980,7 +980,8 @@ int main(void)
 		cmocka_unit_test(test_thread_after_answer),
 		cmocka_unit_test(test_pipelined_in_one_read),
 		cmocka_unit_test(test_pipelined_and_late), cmocka_unit_test(test_goroutine_drains), cmocka_unit_test(test_context_woken),
-		cmocka_unit_test(test_goroutine_of_others), cmocka_unit_test(test_thread_that_reads_a_body), cmocka_unit_test(test_goroutine),
+		cmocka_unit_test(test_goroutine_of_others),
+		cmocka_unit_test(test_thread_that_reads_a_body), cmocka_unit_test(test_goroutine),
 		cmocka_unit_test(test_goroutine_inherited), cmocka_unit_test(test_inherited),
 		cmocka_unit_test(test_single),
 		cmocka_unit_test(test_single_is_no_proof),

@@ -101,7 +101,7 @@ struct came {
 	bool again; /* with more than one request */
 };
 
-#define CAME_SLOTS 1024
+#define CAME_SLOTS 8192
 
 /* Threads that have called out with no request of theirs open: the newest few of a process. */
 #define OWN_SLOTS 8

@@ -441,14 +441,19 @@ void parent__context_came(struct exchange *s)
 static struct exchange *received_with(struct proc *p, const struct exchange *x, bool *ret_came)
 {
 	struct came *c = p && p->came ? &p->came[context_key(x) % CAME_SLOTS] : NULL;
+	struct exchange *found = NULL;
 
 	*ret_came = c && c->key == context_key(x);
 	if (!*ret_came || c->again)
 		return NULL; /* a retry, or a caller that reuses its ids: does not tell which */
-	for (struct exchange *s = p->live; s; s = s->live_next)
-		if (s->has_ctx && !memcmp(s->ctx_span, x->ctx_span, 8) && !memcmp(s->ctx_trace, x->ctx_trace, 16))
-			return s;
-	return NULL;
+	for (struct exchange *s = p->live; s; s = s->live_next) {
+		if (!s->has_ctx || memcmp(s->ctx_span, x->ctx_span, 8) || memcmp(s->ctx_trace, x->ctx_trace, 16))
+			continue;
+		if (found)
+			return NULL;
+		found = s;
+	}
+	return found;
 }
 
 void parent__on_context(struct match *m, struct exchange *x)
@@ -459,8 +464,8 @@ void parent__on_context(struct match *m, struct exchange *x)
 	forwarded = x->parent && x->parent->has_ctx && !memcmp(x->parent->ctx_span, x->ctx_span, 8);
 	if (s || came || forwarded)
 		x->has_ctx = false; /* whoever wrote it is not in this process */
-	if (!s && forwarded)
-		return; /* what proves the parent stays its evidence, once it is confirmed */
+	if (forwarded && s != x->parent)
+		return; /* what proves the parent stays its evidence, once it is confirmed: two requests may have brought this */
 	if (x->edge == EDGE_UNCONFIRMED || x->edge == EDGE_PROVISIONAL)
 		unlink_pending(x);
 	if (s)
