@@ -24,6 +24,16 @@ int rt_context_copied(struct pt_regs *regs)
 	return 0;
 }
 
+/* A library is imported with which contexts mislead (user/runtime/hazards.c): from here on they are not believed. */
+SEC("uprobe")
+int rt_hazard(struct pt_regs *regs)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	bpf_map_delete_elem(&runtimes, &tgid);
+	return 0;
+}
+
 /* An empty context works on nothing. */
 SEC("uretprobe")
 int rt_context_made(struct pt_regs *regs)

@@ -111,17 +111,18 @@ static void plant(struct follow *f, uint32_t tgid, const struct runtime *r)
 
 void follow__process(struct follow *f, uint32_t tgid)
 {
-	static const char tornado[] = "Tornado's client starts requests that had to wait in the context of others";
 	struct runtime r;
 
 	/* Gone, or nothing that we may read. */
 	if (!discover__selected(f->discover, tgid) || runtime__inspect((pid_t)tgid, &r))
 		return;
-	if (r.desc.kind != WS_RT_NONE && !r.tornado)
+	if (r.hazard)
+		loader__mislead(f->loader, tgid);
+	if (r.desc.kind != WS_RT_NONE && !r.hazard)
 		plant(f, tgid, &r);
-	else if ((r.tornado || r.why[0]) && !r.not_yet)
+	else if ((r.hazard || r.why[0]) && !r.not_yet)
 		log__limited(&f->lim, LOG_LVL_INFO, "pid %u: %s: contexts are not followed: %s", tgid, r.version,
-			     r.tornado ? tornado : r.why);
+			     r.hazard ? r.hazard : r.why);
 	runtime__free(&r);
 }
 

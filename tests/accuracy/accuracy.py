@@ -74,6 +74,8 @@ def frameworks():
         Row("aiohttp server and client on uvloop", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, bar=0,
             env={"UVLOOP": "1"}),
         Row("Tornado server and client", [python(), str(SERVICES / "tornado_app.py")], ["n1a", "n1b"], bar=0, short=True),
+        Row("FastAPI, Tornado's client imported late", [a.replace("asgi_app", "late_import_app") for a in uvicorn],
+            ["n1a", "n1b", "n1c"], bar=0, short=True),
         Row("Flask on gunicorn gthread, requests", [*gunicorn, "-k", "gthread", "--threads", "16", "wsgi_app:app"], WSGI,
             short=True),
         Row("Flask on gunicorn sync, requests", [*gunicorn, "-w", "4", "wsgi_app:app"], WSGI, limit=128),

@@ -12,6 +12,7 @@ static const char *const hooks[__HOOK_CNT] = {
 	[HOOK_QUEUE_GET] = "queue_get",		[HOOK_UV_READ] = "uv_read",
 	[HOOK_UV_READ_DONE] = "uv_read_done",	[HOOK_UV_WRITE] = "uv_write",
 	[HOOK_UV_FLUSH] = "uv_flush",		[HOOK_UV_FLUSHED] = "uv_flushed",
+	[HOOK_HAZARD] = "hazard",
 	[HOOK_GO_NEW] = "go_new",		[HOOK_GO_EXIT] = "go_exit",
 	[HOOK_GO_ROUND_TRIP] = "go_round_trip", [HOOK_GO_WRITE] = "go_write",
 };
@@ -51,8 +52,9 @@ int main(int argc, char **argv)
 	print_string(r.version);
 	printf(",\"why\":");
 	print_string(r.why);
-	printf(",\"not_yet\":%d,\"uvloop\":%d,\"greenlet\":%d,\"tornado\":%d,\"sites\":[", r.not_yet, r.uvloop,
-	       r.greenlet, r.tornado);
+	printf(",\"hazard\":");
+	print_string(r.hazard ? r.hazard : "");
+	printf(",\"not_yet\":%d,\"uvloop\":%d,\"greenlet\":%d,\"sites\":[", r.not_yet, r.uvloop, r.greenlet);
 	for (size_t i = 0; i < r.n_sites; i++) {
 		printf("%s{\"hook\":\"%s\",\"ret\":%d,\"offset\":%llu,\"path\":", i ? "," : "", hooks[r.sites[i].hook],
 		       r.sites[i].ret, (unsigned long long)r.sites[i].offset);

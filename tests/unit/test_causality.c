@@ -321,6 +321,40 @@ static void test_thread_that_reads_a_body(void **state_)
 	end_test();
 }
 
+/* Its first call is not given up while it makes another; that of a goroutine beside it is. */
+static void test_goroutine_works_on(void **state_)
+{
+	for (int same = 0; same < 2; same++) {
+		struct end s, c, c2;
+		struct ws_token tok;
+
+		start();
+		front(&s, &c);
+		c2 = make_end(PROC_A, WS_ROLE_CLIENT, 50009, 9000);
+		announce(&c2);
+		s.goroutine = 40;
+		tok = reads(&s, 7, "/in");
+		tok.heirs[0] = 41;
+		calls(&c, 9, "/first", &tok);
+		gets_answer(&c, 5);
+		if (!same)
+			tok.heirs[0] = 42;
+		calls(&c2, 9, "/second", &tok);
+		tick(5000);
+		gets_answer(&c2, 5);
+		proc(PROC_A, 41, WS_PROC_GOROUTINE_EXIT);
+		proc(PROC_A, 42, WS_PROC_GOROUTINE_EXIT);
+		answers(&s, 7);
+		end_story();
+		if (same)
+			assert_parent(span_of(SPAN_CLIENT, "/first"), span_of(SPAN_SERVER, "/in"), "goroutine-inherited");
+		else
+			assert_root(span_of(SPAN_CLIENT, "/first"), "its goroutine outlived the request");
+		assert_parent(span_of(SPAN_CLIENT, "/second"), span_of(SPAN_SERVER, "/in"), "goroutine-inherited");
+		end_test();
+	}
+}
+
 /* A task that a read has woken: the connection's own, if it answers; else a worker with a queue. */
 static void test_context_woken(void **state_)
 {
@@ -460,8 +494,8 @@ static void test_goroutine_inherited(void **state_)
 			assert_int_equal(t.spans[i]->kind, SPAN_SERVER); /* the call's waits */
 		if (how != STAYS)
 			proc(how == OTHER_PROCESS ? PROC_B : PROC_A, 42, WS_PROC_GOROUTINE_EXIT);
-		if (how == WITHIN || how == WITH_ITS_CALL)
-			proc(PROC_A, 41, WS_PROC_GOROUTINE_EXIT);
+		if (how != STAYS && how != ONE_STAYS)
+			proc(how == OTHER_PROCESS ? PROC_B : PROC_A, 41, WS_PROC_GOROUTINE_EXIT);
 		tick(500);
 		proc(PROC_A, 41, WS_PROC_GOROUTINE_EXIT);
 		proc(PROC_A, 42, WS_PROC_GOROUTINE_EXIT);
@@ -979,7 +1013,7 @@ int main(void)
 		cmocka_unit_test(test_thread_with_two),
 		cmocka_unit_test(test_thread_after_answer),
 		cmocka_unit_test(test_pipelined_in_one_read),
-		cmocka_unit_test(test_pipelined_and_late), cmocka_unit_test(test_goroutine_drains), cmocka_unit_test(test_context_woken),
+		cmocka_unit_test(test_pipelined_and_late), cmocka_unit_test(test_goroutine_drains), cmocka_unit_test(test_context_woken), cmocka_unit_test(test_goroutine_works_on),
 		cmocka_unit_test(test_goroutine_of_others),
 		cmocka_unit_test(test_thread_that_reads_a_body), cmocka_unit_test(test_goroutine),
 		cmocka_unit_test(test_goroutine_inherited), cmocka_unit_test(test_inherited),

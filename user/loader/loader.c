@@ -309,6 +309,13 @@ void loader__unfollow(struct loader *l, uint32_t tgid)
 		uprobes__forget(l->uprobes, tgid);
 }
 
+void loader__mislead(struct loader *l, uint32_t tgid)
+{
+	if (l->p.obj)
+		bpf_map_delete_elem(programs__map(&l->p, "runtimes"), &tgid);
+	loader__unfollow(l, tgid);
+}
+
 int loader__loop_hooks(struct loader *l, bool on)
 {
 	struct bpf_program *p;

@@ -48,6 +48,7 @@ int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags);
  */
 int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r);
 bool loader__follows(const struct loader *l, uint32_t tgid);
+void loader__mislead(struct loader *l, uint32_t tgid); /* its contexts are not believed (any more) */
 void loader__unfollow(struct loader *l, uint32_t tgid); /* it has ended, or is another program now */
 /* Turns of event loops are hooked only while a process on the tested list runs. */
 int loader__loop_hooks(struct loader *l, bool on);

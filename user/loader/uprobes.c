@@ -23,6 +23,7 @@ static const char *const programs[__HOOK_CNT] = {
 	[HOOK_UV_WRITE] = "rt_uv_write",
 	[HOOK_UV_FLUSH] = "rt_uv_flush",
 	[HOOK_UV_FLUSHED] = "rt_uv_flushed",
+	[HOOK_HAZARD] = "rt_hazard",
 	[HOOK_GO_NEW] = "rt_go_new",
 	[HOOK_GO_EXIT] = "rt_go_exit",
 	[HOOK_GO_ROUND_TRIP] = "rt_go_round_trip",

@@ -592,15 +592,20 @@ void parent__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number)
 	}
 }
 
-/* Has one of its goroutines a call of the same request under way, or had until just now? */
+static bool share_an_heir(const struct exchange *a, const struct exchange *b)
+{
+	for (int i = 0; i < WS_HEIRS; i++)
+		if (a->heirs[i] && made_by(b, a->tgid, a->heirs[i]))
+			return true;
+	return false;
+}
+
+/* Has one of its goroutines a call under way, or had until just now? */
 static bool heir_works(const struct exchange *x, uint64_t now)
 {
-	for (const struct exchange *o = x->m->provisional; o; o = o->child_next) {
-		bool same = o->parent == x->parent && (o->heirs[0] == x->heirs[0] || o->heirs[1] == x->heirs[1]);
-
-		if (same && (o->open || now < o->end + EXIT_NS))
+	for (const struct exchange *o = x->m->provisional; o; o = o->child_next)
+		if ((o->open || now < o->end + EXIT_NS) && share_an_heir(x, o))
 			return true;
-	}
 	return false;
 }
 

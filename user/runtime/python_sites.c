@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "user/base/mem.h"
+#include "user/runtime/hazards.h"
 #include "user/runtime/prologue.h"
 #include "user/runtime/python.h"
 #include "user/runtime/python_offsets.h"
@@ -61,7 +62,7 @@ static const struct module modules[] = {
 static bool is_entry(enum runtime_hook hook)
 {
 	return hook == HOOK_FUTURE_RESULT || hook == HOOK_QUEUE_PUT || hook == HOOK_UV_READ || hook == HOOK_UV_WRITE ||
-	       hook == HOOK_UV_FLUSH;
+	       hook == HOOK_UV_FLUSH || hook == HOOK_HAZARD;
 }
 
 /* fn: address in elf, which is the file that we open as path. */
@@ -156,7 +157,7 @@ static int add_file(struct python *py, const struct module *mod, const char *pat
 	return err == -ENOENT ? python__why(py, "%s: its methods were not found", mod->name) : err;
 }
 
-/* _asyncio.cpython-311-x86_64-linux-gnu.so, _asyncio.so; not _asyncio.cpython-310-…, nor _asyncio.py */
+/* _asyncio.cpython-311-x86_64-linux-gnu.so, _asyncio.so, _asyncio.abi3.so; not _asyncio.cpython-310-…, nor _asyncio.py */
 static bool is_module_file(const struct python *py, const struct module *mod, const char *base)
 {
 	size_t n = strlen(mod->name), len = strlen(base);
@@ -165,7 +166,7 @@ static bool is_module_file(const struct python *py, const struct module *mod, co
 	if (len < n + 4 || strncmp(base, mod->name, n) != 0 || base[n] != '.' || strcmp(base + len - 3, ".so") != 0)
 		return false;
 	snprintf(tag, sizeof(tag), ".cpython-3%d-", py->minor);
-	return !strcmp(base + n, ".so") || !strncmp(base + n, tag, strlen(tag));
+	return !strcmp(base + n, ".so") || !strcmp(base + n, ".abi3.so") || !strncmp(base + n, tag, strlen(tag));
 }
 
 /*
@@ -340,6 +341,61 @@ static int add_uvloop(struct python *py)
 	return err;
 }
 
+/* ---- libraries that mislead ------------------------------------------------------------------------- */
+
+/* Where a mapped file shows where packages are: …/site-packages/pydantic_core/…; 0: it does not. */
+static size_t packages_of(const struct mapped_file *f)
+{
+	static const char *const names[] = {"/site-packages/", "/dist-packages/"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const char *at = strstr(f->name, names[i]);
+
+		if (at)
+			return (size_t)(at - f->name) + strlen(names[i]) - 1;
+	}
+	return 0;
+}
+
+static int add_init(struct python *py, const struct hazard *h, const char *path)
+{
+	struct elf_file *elf;
+	int err = elf_file__open(path, &elf);
+	uint64_t fn;
+
+	if (err)
+		return err == -ENOMEM ? err : 0; /* no such module for this machine: it cannot be imported */
+	fn = elf_file__symbol(elf, h->init);
+	err = fn ? elf_file__load(elf) : 0;
+	if (fn && !err)
+		err = add_site(py, elf, path, HOOK_HAZARD, fn);
+	elf_file__close(elf);
+	return err == -ENOMEM ? err : 0;
+}
+
+/* Libraries may be imported at any time later, by the first request that needs them: the import itself tells. */
+static int add_hazards(struct python *py)
+{
+	char last[MAPPED_NAME_MAX] = "", dir[MAPPED_NAME_MAX], path[MAPPED_PATH_MAX];
+	int err = 0;
+
+	for (size_t i = 0; i < py->maps->n && !err && !py->out->why[0]; i++) {
+		size_t n = packages_of(&py->maps->files[i]);
+
+		if (!n || (!strncmp(last, py->maps->files[i].name, n) && strlen(last) == n))
+			continue;
+		snprintf(last, sizeof(last), "%.*s", (int)n, py->maps->files[i].name);
+		for (size_t k = 0; k < n_hazards && !err; k++) {
+			const struct module mod = {.name = hazards[k].module};
+
+			if ((size_t)snprintf(dir, sizeof(dir), "%s/%s", last, hazards[k].package) < sizeof(dir) &&
+			    !look_in(py, &mod, dir, path))
+				err = add_init(py, &hazards[k], path);
+		}
+	}
+	return err;
+}
+
 /* What was imported last is last: see uprobes__plant(). */
 int python__find_sites(struct python *py)
 {
@@ -351,5 +407,7 @@ int python__find_sites(struct python *py)
 	err = add_contexts(py);
 	for (size_t i = 0; i < sizeof(modules) / sizeof(modules[0]) && !err && !py->out->why[0]; i++)
 		err = add_module(py, &modules[i]);
+	if (!err && !py->out->why[0])
+		err = add_hazards(py);
 	return err || py->out->why[0] ? err : add_uvloop(py);
 }

@@ -10,6 +10,7 @@
 
 #include "user/base/mem.h"
 #include "user/runtime/go_process.h"
+#include "user/runtime/hazards.h"
 #include "user/runtime/python.h"
 
 static bool starts_with(const char *s, const char *prefix)
@@ -31,7 +32,13 @@ static void note_libraries(const struct mapped_files *m, struct runtime *out)
 	out->uvloop = is_mapped(m, "/uvloop/loop.");
 	/* A package since 1.0, one module before. */
 	out->greenlet = is_mapped(m, "/greenlet/_greenlet.") || is_mapped(m, "/greenlet.cpython-");
-	out->tornado = is_mapped(m, "/tornado/speedups.");
+	for (size_t i = 0; i < n_hazards && !out->hazard; i++) {
+		char part[64];
+
+		snprintf(part, sizeof(part), "/%s/%s.", hazards[i].package, hazards[i].module);
+		if (is_mapped(m, part))
+			out->hazard = hazards[i].why;
+	}
 }
 
 static const struct mapped_file *executable_of(const struct mapped_files *m, pid_t pid)

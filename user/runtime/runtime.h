@@ -26,6 +26,7 @@ enum runtime_hook {
 	HOOK_UV_WRITE,	    /* entry of UVStream._initiate_write: argument 1 is the UVStream */
 	HOOK_UV_FLUSH,	    /* entry of UVStream._exec_write */
 	HOOK_UV_FLUSHED,    /* … and its return */
+	HOOK_HAZARD,	    /* entry: a library is imported with which contexts mislead */
 	HOOK_GO_NEW,	    /* a goroutine has been made: Go's argument 2 is its struct g, the maker's is current */
 	HOOK_GO_EXIT,	    /* the current goroutine ends */
 	HOOK_GO_ROUND_TRIP, /* entry of net/http's persistConn.roundTrip: Go's argument 1 is the connection */
@@ -48,7 +49,8 @@ struct runtime {
 	char why[128];
 	bool not_yet; /* with `why`: it is starting up, ask again later */
 	/* Mapped by now, so in use: what these do has to be known before contexts are believed. */
-	bool uvloop, greenlet, tornado;
+	bool uvloop, greenlet;
+	const char *hazard; /* why its contexts mislead (user/runtime/hazards.h), NULL: nothing known */
 };
 
 /* 0, or negative errno: ESRCH (gone), EACCES, EPERM, ENOMEM. Release with runtime__free() after 0. */
