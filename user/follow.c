@@ -25,6 +25,7 @@ struct serving {
 struct follow {
 	struct loader *loader;
 	struct discover *discover;
+	uint32_t kinds; /* of runtimes that are followed */
 	struct serving *serving; /* pipeline thread */
 	struct {
 		uint32_t tgid; /* 0: free */
@@ -34,7 +35,7 @@ struct follow {
 	struct log_limit lim;
 };
 
-struct follow *follow__new(struct loader *l, struct discover *d)
+struct follow *follow__new(struct loader *l, struct discover *d, uint32_t kinds)
 {
 	struct follow *f = mem__zalloc(sizeof(*f));
 
@@ -42,6 +43,7 @@ struct follow *follow__new(struct loader *l, struct discover *d)
 		return NULL;
 	f->loader = l;
 	f->discover = d;
+	f->kinds = kinds;
 	return f;
 }
 
@@ -118,7 +120,7 @@ void follow__process(struct follow *f, uint32_t tgid)
 		return;
 	if (r.hazard)
 		loader__mislead(f->loader, tgid);
-	if (r.desc.kind != WS_RT_NONE && !r.hazard)
+	if (r.desc.kind != WS_RT_NONE && !r.hazard && f->kinds & 1u << r.desc.kind)
 		plant(f, tgid, &r);
 	else if ((r.hazard || r.why[0]) && !r.not_yet)
 		log__limited(&f->lim, LOG_LVL_INFO, "pid %u: %s: contexts are not followed: %s", tgid, r.version,

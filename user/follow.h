@@ -10,8 +10,8 @@ struct discover;
 struct follow;
 struct loader;
 
-/* NULL with ENOMEM; all is borrowed. */
-struct follow *follow__new(struct loader *l, struct discover *d);
+/* `kinds`: bit per enum ws_runtime_kind that is wanted. NULL with ENOMEM; all is borrowed. */
+struct follow *follow__new(struct loader *l, struct discover *d, uint32_t kinds);
 void follow__free(struct follow *f); /* NULL ok */
 
 /*

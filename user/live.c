@@ -494,6 +494,15 @@ static int open_parts(struct live *l)
 	return 0;
 }
 
+/* Those that some kind of evidence needs which is not switched off. */
+static uint32_t runtime_kinds(uint32_t off)
+{
+	const uint32_t python = 1u << EVIDENCE_CONTEXT | 1u << EVIDENCE_EXECUTOR;
+	const uint32_t go = 1u << EVIDENCE_GOROUTINE | 1u << EVIDENCE_GOROUTINE_INHERITED;
+
+	return (~off & python ? 1u << WS_RT_CPYTHON : 0) | (~off & go ? 1u << WS_RT_GO : 0);
+}
+
 /* What was asked for has proved possible up to here: from now on the kernel is changed. */
 static int open_kernel(struct live *l, const struct loader_opts *lo)
 {
@@ -504,10 +513,9 @@ static int open_kernel(struct live *l, const struct loader_opts *lo)
 		return errno == EINVAL ? 2 : 3;
 	loader__on_record(l->loader, on_kernel_record, l);
 	match__evidence_mask(l->o->evidence_off, &off);
-	if (!(~off & (1u << EVIDENCE_CONTEXT | 1u << EVIDENCE_EXECUTOR | 1u << EVIDENCE_GOROUTINE |
-		     1u << EVIDENCE_GOROUTINE_INHERITED)))
+	if (!runtime_kinds(off))
 		return 0;
-	l->follow = follow__new(l->loader, l->discover);
+	l->follow = follow__new(l->loader, l->discover, runtime_kinds(off));
 	if (!l->follow)
 		log_error("cannot start: %s", strerror(errno));
 	return l->follow ? 0 : 1;
