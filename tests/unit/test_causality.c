@@ -408,10 +408,18 @@ static void test_goroutine_drains(void **state_)
 		calls(&c, 9, "/second", &tok);
 		gets_answer(&c, 5);
 		proc(PROC_A, 41, WS_PROC_GOROUTINE_EXIT);
+		tok.heirs[0] = 42; /* the next one finds a single item */
+		calls(&c, 9, "/single", &tok);
+		gets_answer(&c, 5);
+		proc(PROC_A, 42, WS_PROC_GOROUTINE_EXIT);
 		answers(&s, 7);
 		if (others)
 			answers(&s2, 8);
 		end_story();
+		if (others)
+			assert_root(span_of(SPAN_CLIENT, "/single"), "what requests start in this process has drained queues");
+		else
+			assert_parent(span_of(SPAN_CLIENT, "/single"), span_of(SPAN_SERVER, "/in"), "goroutine-inherited");
 		for (int i = 0; i < 2; i++) {
 			struct span *call = span_of(SPAN_CLIENT, i ? "/second" : "/first");
 

@@ -70,7 +70,7 @@ struct exchange {
 	uint32_t woken;	     /* unconfirmed: the context that has to answer; 0: the thread */
 	uint64_t exit_until; /* provisional: its thread has to be gone by then; 0: the parent is still open */
 	uint32_t heirs[WS_HEIRS]; /* … or these goroutines; 0: none, or ended */
-	bool alone;		  /* with `heirs`: no other request has been alive in its process since the parent began */
+	bool alone;		  /* provisional: no other request has been alive in its process since the parent began */
 
 	/* join */
 	struct exchange *join_next, **join_at; /* its bucket's list; join_at NULL: not in it */
@@ -124,6 +124,7 @@ struct proc {
 	} own[OWN_SLOTS];
 	uint32_t n_own;
 	bool autonomous;	/* calls out with no request alive: it has work of its own */
+	uint64_t drains_until;	/* threads or goroutines that requests started did more than one piece of work */
 };
 
 /* What reads requests: a thread, or a goroutine. */

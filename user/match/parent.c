@@ -16,7 +16,8 @@
  *             A thread cloned while its parent served a request, that made one call, and was gone when
  *             that was answered, or at once after (whoever joins a thread goes on before the kernel has
  *             ended it). A pool's worker, even one grown inside the request, outlives it, and a thread
- *             that drains a queue makes several calls: no parent.
+ *             that drains a queue makes several calls: no parent. In a process where one did, others that
+ *             made one call are believed only where no other request was there to fill a queue.
  *   context, executor
  *             The runtime's own logical context (bpf/runtime.bpf.h), and work items that were handed to another
  *             thread. Only while the request is open: what outlives it may be its own background work, or a worker
@@ -52,6 +53,9 @@
 
 #define OWN "this thread also calls out by itself"
 #define SEVERAL "this thread serves several connections at a time"
+/* Who has been seen to drain a queue does it again within that time, and sometimes finds one item only. */
+#define DRAINS_NS 60000000000ull
+#define DRAINS "what requests start in this process has drained queues"
 #define OTHER_READER "it has read of its request, but another one serves it"
 
 static bool allowed(const struct exchange *x, enum match_evidence e)
@@ -272,6 +276,12 @@ static bool has_own_work(const struct exchange *server)
 	return false;
 }
 
+/* Has no other request been alive in its process since it began? */
+static bool alone(const struct exchange *s)
+{
+	return s->proc && s->proc->n_live == 1 && s->proc->last_end < s->start;
+}
+
 static void by_thread(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	struct stream_conn *sc = stream__find(m->opts.stream(m->opts.ctx), t->sock);
@@ -303,6 +313,7 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 		parent__refuse(x, SEVERAL);
 		return;
 	}
+	x->alone = alone(s);
 	set_parent(x, s, inherited ? EVIDENCE_INHERITED : EVIDENCE_THREAD,
 		   inherited ? EDGE_PROVISIONAL : EDGE_UNCONFIRMED);
 }
@@ -332,11 +343,6 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 		parent__refuse(x, OWN);
 	else
 		set_parent(x, s, e, handed || x->woken ? EDGE_UNCONFIRMED : EDGE_FINAL);
-}
-
-static bool alone(const struct exchange *s)
-{
-	return s->proc && s->proc->n_live == 1 && s->proc->last_end < s->start;
 }
 
 /* Heirs are believed once they have ended; the goroutine that read has nothing to prove. */
@@ -513,6 +519,27 @@ void parent__on_end(struct exchange *server, bool aborted)
 		server->proc->zombie_until = server->m->now + ZOMBIE_NS;
 }
 
+static void note_drain(struct match *m, uint32_t tgid)
+{
+	struct proc *p = proc__find(m, tgid, true);
+
+	if (p)
+		p->drains_until = m->now + DRAINS_NS;
+}
+
+/* What a thread or goroutine has done that has ended by now: for its request, or for whoever filled a queue? */
+static void judge_heir(struct exchange *x, bool drained, const char *why)
+{
+	const struct proc *p = proc__find(x->m, x->tgid, false);
+
+	if (drained)
+		parent__refuse(x, why);
+	else if (p && x->m->now < p->drains_until && !x->alone)
+		parent__refuse(x, DRAINS);
+	else
+		x->edge = EDGE_FINAL;
+}
+
 /* More than one: a thread that drains a queue calls for whoever filled it. */
 static uint32_t calls_of(const struct match *m, uint32_t tid)
 {
@@ -535,10 +562,9 @@ void parent__on_thread_exit(struct match *m, uint32_t tid)
 		}
 		*at = x->child_next;
 		x->child_next = NULL;
-		if (one)
-			x->edge = EDGE_FINAL;
-		else
-			parent__refuse(x, "its thread did more than one piece of work");
+		if (!one)
+			note_drain(m, x->tgid);
+		judge_heir(x, !one, "its thread did more than one piece of work");
 		exchange__put(x);
 	}
 }
@@ -585,9 +611,8 @@ void parent__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number)
 		*at = x->child_next;
 		x->child_next = NULL;
 		if (refuse)
-			parent__refuse(x, "its goroutine did more than one piece of work");
-		else
-			x->edge = EDGE_FINAL;
+			note_drain(m, tgid);
+		judge_heir(x, refuse, "its goroutine did more than one piece of work");
 		exchange__put(x);
 	}
 }
