@@ -240,7 +240,7 @@ class Guest:
                 pass  # qemu ended with something unread
             self.qemu.wait(10)
             if self.console.panic:
-                raise self.error(f"panic: {self.console.panic}")
+                raise self.error(f"panic: {self.console.panic}", VmError if self.accel == "kvm" else Hung)
             if self.failure:
                 raise self.error(f"cannot start: {self.failure}")
             if self.result.code is None:

@@ -159,8 +159,9 @@ def judge(outcome, result, results, plans):
 
 
 def run(row, plan, logs):
-    """One row. An emulated guest that hangs gets a second try, which is said: processors of qemu's have been seen to spin
-    in code that another one had just patched, as attaching does. What hangs for another reason does so again."""
+    """One row. An emulated guest that hangs or panics gets a second try, which is said: processors of qemu's have been
+    seen to spin in, and to trip over, code that another one had just patched, as attaching does. What fails for another
+    reason does so again."""
     outcome = run_once(row, plan, logs)
     if outcome.hung:
         print(f"== {row.name}: {outcome.hung}; once more", flush=True)
