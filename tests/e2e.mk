@@ -45,7 +45,7 @@ accuracy-short: deps all tools
 demo: deps all
 	$(Q)$(PY) tests/scenarios/async-demo/demo.py
 
-## make bench        cost with and without: nginx, FastAPI, Flask (root, about ten minutes; ARGS=--quick)
+## make bench        cost with and without: nginx, FastAPI, Flask, aiohttp, Go (root, a quarter of an hour; ARGS=--quick)
 bench: deps all tools $(O)/tests/tools/sink
 	$(Q)$(PY) tests/bench/bench.py $(ARGS)
 

@@ -5,7 +5,7 @@ Each case runs in rounds of off, socket, off, syscall, …, so that drift of the
 the medians are compared. wrk keeps 64 connections busy; every request is encoded and posted to a sink
 that acknowledges it. Loss comes from the books, and is held against what wrk sent.
 
-    bench.py [--rounds N] [--seconds N] [--cases nginx,fastapi,flask] [--plans socket,syscall] [--body BYTES] [--no-seen]
+    bench.py [--rounds N] [--seconds N] [--cases nginx,fastapi,flask,aiohttp,go] [--plans socket,syscall] [--body BYTES] [--no-seen]
              [--quick] [--json FILE]
 """
 import argparse
@@ -23,7 +23,7 @@ import urllib.request
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from rig import load, net, python, tool, tracer  # noqa: E402
+from rig import golang, load, net, python, tool, tracer  # noqa: E402
 from rig.proc import Service, Services  # noqa: E402
 
 APPS = HERE / "apps"
@@ -60,6 +60,11 @@ def start_case(name, services, body):
     elif name == "fastapi":
         services.start([python(), "-m", "uvicorn", "--host", "127.0.0.1", "--port", port, "--log-level", "warning",
                         "--no-access-log", "fast:app"], "uvicorn", port=port, cwd=APPS)
+    elif name in ("aiohttp", "go"):
+        leaf = net.free_port()
+        services.nginx(f"server {{ listen 127.0.0.1:{leaf}; location / {{ return 200 ok; }} }}", port=leaf)
+        argv = [golang.Build(APPS / "go").program()] if name == "go" else [python(), APPS / "aio.py"]
+        services.start(argv, name, port=port, env={"PORT": port, "LEAF": f"http://127.0.0.1:{leaf}"})
     else:
         services.start([python(), "-m", "gunicorn", "-k", "gthread", "--threads", "4", "--bind", f"127.0.0.1:{port}",
                         "--log-level", "warning", "--keep-alive", "60", "plain:app"], "gunicorn", port=port, cwd=APPS)
@@ -238,7 +243,7 @@ def main():
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=int, default=5)
     p.add_argument("--connections", type=int, default=64)
-    p.add_argument("--cases", default="nginx,fastapi,flask")
+    p.add_argument("--cases", default="nginx,fastapi,flask,aiohttp,go")
     p.add_argument("--plans", default="granted", help="attach plans; by default all that this kernel grants")
     p.add_argument("--body", type=int, default=100, help="bytes of nginx's file")
     p.add_argument("--no-seen", action="store_true", help="leave out spans seen of requests sent")
