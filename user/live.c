@@ -80,7 +80,8 @@ struct live {
 	uint32_t loops; /* processes on the list of event loops */
 	uint64_t loops_since;
 	bool loops_call; /* one of them has opened a connection */
-	struct follow *follow; /* NULL: the evidence of contexts is switched off */
+	struct follow *follow; /* NULL: the evidence of all runtimes is switched off */
+	uint32_t runtimes;     /* bit per enum ws_runtime_kind that is followed */
 	uint64_t started;
 };
 
@@ -438,8 +439,9 @@ static void banner(const struct live *l)
 	struct utsname u;
 
 	uname(&u);
-	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s%s\n", WS_VERSION, u.release,
-		u.machine, plan__name(loader__plan(l->loader)), l->follow ? ", contexts" : "",
+	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s%s%s\n", WS_VERSION,
+		u.release, u.machine, plan__name(loader__plan(l->loader)),
+		l->runtimes & 1u << WS_RT_CPYTHON ? ", contexts" : "", l->runtimes & 1u << WS_RT_GO ? ", goroutines" : "",
 		l->features.err[FEAT_SYSCALL_TP] ? "" : ", event loops"); /* whose turns are system calls */
 	log_debug("fentry: %s, kprobe: %s%s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE),
 		  l->features.legacy ? ", programs for kernels below 5.17" : "");
@@ -513,9 +515,10 @@ static int open_kernel(struct live *l, const struct loader_opts *lo)
 		return errno == EINVAL ? 2 : 3;
 	loader__on_record(l->loader, on_kernel_record, l);
 	match__evidence_mask(l->o->evidence_off, &off);
-	if (!runtime_kinds(off))
+	l->runtimes = runtime_kinds(off);
+	if (!l->runtimes)
 		return 0;
-	l->follow = follow__new(l->loader, l->discover, runtime_kinds(off));
+	l->follow = follow__new(l->loader, l->discover, l->runtimes);
 	if (!l->follow)
 		log_error("cannot start: %s", strerror(errno));
 	return l->follow ? 0 : 1;
