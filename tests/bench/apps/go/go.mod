@@ -1,0 +1,3 @@
+module wirespan.test/bench
+
+go 1.18
