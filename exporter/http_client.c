@@ -259,7 +259,7 @@ static int set_tls(struct http_client *c, const struct exporter_opts *o)
 	err = err ? err : check_file("OTLP client key", o->key_file);
 	if (err)
 		return err;
-	curl_easy_setopt(c->easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(c->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	if ((o->ca_file && curl_easy_setopt(c->easy, CURLOPT_CAINFO, o->ca_file) != CURLE_OK) ||
 	    (o->cert_file && curl_easy_setopt(c->easy, CURLOPT_SSLCERT, o->cert_file) != CURLE_OK) ||
 	    (o->key_file && curl_easy_setopt(c->easy, CURLOPT_SSLKEY, o->key_file) != CURLE_OK))
