@@ -22,8 +22,8 @@ static char *no_env[] = { NULL };
 /* Words are separated by one space. */
 static int parse_env(const char *line, char **env)
 {
-	static char words[1024];
-	char *argv[ARGS_MAX] = { "wirespan" }, *save = NULL;
+	static char words[1024], *argv[ARGS_MAX] = { "wirespan" }; /* what is to be run points into them */
+	char *save = NULL;
 	int argc = 1, ret;
 	FILE *err;
 
