@@ -10,6 +10,7 @@
 #include "user/base/mem.h"
 #include "user/loader/discover.h"
 #include "user/loader/loader.h"
+#include "user/match/match.h"
 #include "user/runtime/runtime.h"
 
 #define SERVING_MAX 65536u /* processes remembered */
@@ -34,6 +35,14 @@ struct follow {
 	uint32_t n_forked;
 	struct log_limit lim;
 };
+
+uint32_t follow__kinds(uint32_t evidence_off)
+{
+	const uint32_t python = 1u << EVIDENCE_CONTEXT | 1u << EVIDENCE_EXECUTOR;
+	const uint32_t go = 1u << EVIDENCE_GOROUTINE | 1u << EVIDENCE_GOROUTINE_INHERITED;
+
+	return (~evidence_off & python ? 1u << WS_RT_CPYTHON : 0) | (~evidence_off & go ? 1u << WS_RT_GO : 0);
+}
 
 struct follow *follow__new(struct loader *l, struct discover *d, uint32_t kinds)
 {

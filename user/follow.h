@@ -10,6 +10,8 @@ struct discover;
 struct follow;
 struct loader;
 
+/* Runtimes that some kind of evidence needs which is not switched off: bit per enum ws_runtime_kind. */
+uint32_t follow__kinds(uint32_t evidence_off);
 /* `kinds`: bit per enum ws_runtime_kind that is wanted. NULL with ENOMEM; all is borrowed. */
 struct follow *follow__new(struct loader *l, struct discover *d, uint32_t kinds);
 void follow__free(struct follow *f); /* NULL ok */

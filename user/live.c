@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
@@ -496,15 +495,6 @@ static int open_parts(struct live *l)
 	return 0;
 }
 
-/* Those that some kind of evidence needs which is not switched off. */
-static uint32_t runtime_kinds(uint32_t off)
-{
-	const uint32_t python = 1u << EVIDENCE_CONTEXT | 1u << EVIDENCE_EXECUTOR;
-	const uint32_t go = 1u << EVIDENCE_GOROUTINE | 1u << EVIDENCE_GOROUTINE_INHERITED;
-
-	return (~off & python ? 1u << WS_RT_CPYTHON : 0) | (~off & go ? 1u << WS_RT_GO : 0);
-}
-
 /* What was asked for has proved possible up to here: from now on the kernel is changed. */
 static int open_kernel(struct live *l, const struct loader_opts *lo)
 {
@@ -515,7 +505,7 @@ static int open_kernel(struct live *l, const struct loader_opts *lo)
 		return errno == EINVAL ? 2 : 3;
 	loader__on_record(l->loader, on_kernel_record, l);
 	match__evidence_mask(l->o->evidence_off, &off);
-	l->runtimes = runtime_kinds(off);
+	l->runtimes = follow__kinds(off);
 	if (!l->runtimes)
 		return 0;
 	l->follow = follow__new(l->loader, l->discover, l->runtimes);
@@ -546,38 +536,6 @@ static int check_kernel(struct live *l, struct loader_opts *lo)
 	};
 	features__probe(&l->features);
 	return loader__check(lo, &l->features) ? (errno == EINVAL ? 2 : 3) : 0;
-}
-
-static bool is_process(long pid)
-{
-	int fd = pidfd_open((pid_t)pid, 0), err = errno;
-
-	if (fd >= 0)
-		close(fd);
-	/* EINVAL, ENOENT: a thread. Anything else says nothing about the process. */
-	return fd >= 0 || (err != ESRCH && err != EINVAL && err != ENOENT);
-}
-
-/* Who names processes means some that are there: a slip would otherwise wait for ever. */
-static int check_pids(const struct opts *o)
-{
-	const char *list = o->pid ? o->pid : "", *p;
-	bool any = false;
-	char *end;
-
-	for (p = list; *p && !any; p = *end ? end + 1 : end)
-		any = is_process(strtol(p, &end, 10));
-	if (*list && !any) {
-		log_error("--pid %s: no such process", list);
-		return 2;
-	}
-	for (p = list; *p; p = *end ? end + 1 : end) {
-		long pid = strtol(p, &end, 10);
-
-		if (!is_process(pid))
-			log_warn("--pid %ld: no such process; the others are traced", pid);
-	}
-	return 0;
 }
 
 static int open_recorder(struct live *l, const struct siphash_key *key)
@@ -780,7 +738,7 @@ int live__run(const struct opts *o)
 	code = open_parts(&l);
 	code = code ? code : open_sink(&l);
 	code = code ? code : check_kernel(&l, &lo);
-	code = code ? code : check_pids(o); /* not sooner: in another pid namespace the numbers mean others */
+	code = code ? code : discover__check_pids(o->pid); /* not sooner: in another pid namespace the numbers mean others */
 	code = code ? code : open_pipeline(&l);
 	code = code ? code : open_kernel(&l, &lo);
 	if (!code) {

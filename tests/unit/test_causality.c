@@ -270,6 +270,24 @@ static void test_pipelined_in_one_read(void **state_)
 }
 
 /* Both came in one read: what is still done for the first when that is over is not the second's. */
+/* A goroutine reads a request, and one that it made takes it over. */
+static struct ws_token taken_over(struct end *s, uint32_t heir)
+{
+	struct ws_token tok;
+
+	s->goroutine = 40;
+	tok = reads(s, 7, "/in");
+	tok.heirs[0] = heir;
+	return tok;
+}
+
+/* A call, written by net/http's goroutine and answered. */
+static void goes_out(struct end *c, const char *path, const struct ws_token *tok)
+{
+	calls(c, 9, path, tok);
+	gets_answer(c, 5);
+}
+
 /* Who has read of a request, but not the end of its head, is not who serves it; who serves several at a time tells nothing. */
 static void test_goroutine_of_others(void **state_)
 {
@@ -284,16 +302,13 @@ static void test_goroutine_of_others(void **state_)
 	data(&s, WS_RX, 7, "P", NULL);
 	s.goroutine = 40;
 	tok = data(&s, WS_RX, 8, "OST /in HTTP/1.1\r\nHost: b\r\nContent-Length: 4\r\n\r\n", NULL);
-	calls(&c, 9, "/mine", &tok);
-	gets_answer(&c, 5);
+	goes_out(&c, "/mine", &tok);
 	s.goroutine = 44; /* a worker that was given the body to read */
 	tok = data(&s, WS_RX, 7, "body", NULL);
-	calls(&c, 9, "/worker", &tok);
-	gets_answer(&c, 5);
+	goes_out(&c, "/worker", &tok);
 	s2.goroutine = 40;
 	tok = reads(&s2, 7, "/other");
-	calls(&c, 9, "/several", &tok);
-	gets_answer(&c, 5);
+	goes_out(&c, "/several", &tok);
 	answers(&s, 7);
 	answers(&s2, 7);
 	end_story();
@@ -332,11 +347,8 @@ static void test_goroutine_works_on(void **state_)
 		front(&s, &c);
 		c2 = make_end(PROC_A, WS_ROLE_CLIENT, 50009, 9000);
 		announce(&c2);
-		s.goroutine = 40;
-		tok = reads(&s, 7, "/in");
-		tok.heirs[0] = 41;
-		calls(&c, 9, "/first", &tok);
-		gets_answer(&c, 5);
+		tok = taken_over(&s, 41);
+		goes_out(&c, "/first", &tok);
 		if (!same)
 			tok.heirs[0] = 42;
 		calls(&c2, 9, "/second", &tok);
@@ -398,19 +410,14 @@ static void test_goroutine_drains(void **state_)
 		front(&s, &c);
 		s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
 		announce(&s2);
-		s.goroutine = 40;
-		tok = reads(&s, 7, "/in");
-		tok.heirs[0] = 41;
-		calls(&c, 9, "/first", &tok);
-		gets_answer(&c, 5);
+		tok = taken_over(&s, 41);
+		goes_out(&c, "/first", &tok);
 		if (others)
 			reads(&s2, 8, "/other");
-		calls(&c, 9, "/second", &tok);
-		gets_answer(&c, 5);
+		goes_out(&c, "/second", &tok);
 		proc(PROC_A, 41, WS_PROC_GOROUTINE_EXIT);
 		tok.heirs[0] = 42; /* the next one finds a single item */
-		calls(&c, 9, "/single", &tok);
-		gets_answer(&c, 5);
+		goes_out(&c, "/single", &tok);
 		proc(PROC_A, 42, WS_PROC_GOROUTINE_EXIT);
 		answers(&s, 7);
 		if (others)
@@ -459,14 +466,11 @@ static void test_goroutine(void **state_)
 	front(&s, &c);
 	s.goroutine = 40;
 	tok = reads(&s, 7, "/in");
-	calls(&c, 9, "/out", &tok); /* whatever thread it runs on */
-	gets_answer(&c, 5);
+	goes_out(&c, "/out", &tok); /* whatever thread it runs on */
 	answers(&s, 8);
-	calls(&c, 9, "/over", &tok);
-	gets_answer(&c, 5);
+	goes_out(&c, "/over", &tok);
 	tok.sock = 0;
-	calls(&c, 9, "/nobody", &tok);
-	gets_answer(&c, 5);
+	goes_out(&c, "/nobody", &tok);
 	end_story();
 	assert_parent(span_of(SPAN_CLIENT, "/out"), span_of(SPAN_SERVER, "/in"), "goroutine");
 	assert_root(span_of(SPAN_CLIENT, "/over"), "its request was over");
@@ -485,9 +489,7 @@ static void test_goroutine_inherited(void **state_)
 
 		start();
 		front(&s, &c);
-		s.goroutine = 40;
-		tok = reads(&s, 7, "/in");
-		tok.heirs[0] = 41;
+		tok = taken_over(&s, 41);
 		tok.heirs[1] = 42;
 		calls(&c, 9, "/child", &tok);
 		if (how == WITH_ITS_CALL)

@@ -6,9 +6,12 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
 
 #include "user/base/glob.h"
 #include "user/base/hash.h"
+#include "user/base/log.h"
 #include "user/enrich/proc_read.h"
 #include "user/enrich/service.h"
 
@@ -726,4 +729,39 @@ size_t discover__services(struct discover *d, char *buf, size_t size)
 		}
 	}
 	return services;
+}
+
+/* ---- processes that are named ----------------------------------------------------------------------- */
+
+static bool is_process(long pid)
+{
+	int fd = pidfd_open((pid_t)pid, 0), err = errno;
+
+	if (fd >= 0)
+		close(fd);
+	/* EINVAL, ENOENT: a thread. Anything else says nothing about the process. */
+	return fd >= 0 || (err != ESRCH && err != EINVAL && err != ENOENT);
+}
+
+int discover__check_pids(const char *list)
+{
+	const char *p;
+	bool any = false;
+	char *end;
+
+	if (!list || !*list)
+		return 0;
+	for (p = list; *p && !any; p = *end ? end + 1 : end)
+		any = is_process(strtol(p, &end, 10));
+	if (!any) {
+		log_error("--pid %s: no such process", list);
+		return 2;
+	}
+	for (p = list; *p; p = *end ? end + 1 : end) {
+		long pid = strtol(p, &end, 10);
+
+		if (!is_process(pid))
+			log_warn("--pid %ld: no such process; the others are traced", pid);
+	}
+	return 0;
 }

@@ -67,6 +67,12 @@ bool discover__selected(struct discover *d, uint32_t tgid);
 /* Is it on the list of run-to-completion event loops? */
 bool discover__is_loop(struct discover *d, uint32_t tgid);
 
+/*
+ * Who names processes (--pid LIST, NULL: none) means some that are there: a slip would otherwise wait for ever. Says
+ * which are not. 0, or exit code 2 if none is.
+ */
+int discover__check_pids(const char *list);
+
 /* "frontend :5000, service-sync :8081, …" of the selected processes into buf; returns the number of services. */
 size_t discover__services(struct discover *d, char *buf, size_t size);
 
