@@ -256,31 +256,39 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 {
 	struct sock_state *st = o->st;
 	struct thread_state *ts = o->ts;
-	bool loop = ts->proc_flags & WS_PROC_LOOP;
+	bool loop = ts->proc_flags & WS_PROC_LOOP, turns = ts->runtime == WS_RT_LIBUV;
+
+	bool begins = !st->awaiting || st->dialled; /* of a request, if it is written */
 
 	x->tok = ts->tok;
 	if (x->size)
 		st->awaiting = x->dir == WS_TX;
 	if (x->dir == WS_RX) {
 		/* Only accepted connections bring work; in a loop a response carries on what it answers. */
-		bool work = x->size && (st->role == WS_ROLE_SERVER || (loop && st->role == WS_ROLE_CLIENT));
+		bool work = x->size && (st->role == WS_ROLE_SERVER || ((loop || turns) && st->role == WS_ROLE_CLIENT));
 
 		if (!work) {
-			if (ts->runtime)
+			if (ts->runtime && !turns)
 				context_reads(ts, task, st, false);
 			return;
 		}
-		if (loop && !loop_armed) {
+		if ((loop && !loop_armed) || (turns && !ts->turn)) {
 			ts->tok.sock = 0;
+			return;
+		}
+		if (turns && st->role == WS_ROLE_CLIENT) {
+			turn_goes_on(ts, st);
 			return;
 		}
 		ts->tok.sock = st->id;
 		ts->tok.pos = x->pos;
 		ts->tok.len = x->size;
-		ts->tok.kind = loop ? WS_TOK_CALLBACK : WS_TOK_THREAD;
+		ts->tok.kind = turns ? WS_TOK_TURN : loop ? WS_TOK_CALLBACK : WS_TOK_THREAD;
 		ts->tok.flags = x->flags & WS_DATA_NONBLOCK ? WS_TOKEN_NONBLOCK : 0;
 		ts->tok.by = tid;
-		if (ts->runtime)
+		if (turns)
+			__builtin_memset(ts->tok.heirs, 0, sizeof(ts->tok.heirs));
+		else if (ts->runtime)
 			context_reads(ts, task, st, true);
 		x->tok = ts->tok;
 		return;
@@ -296,11 +304,14 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 		 * In a loop the connection belongs to the callback that opened it, for its first request, and to
 		 * none if a timer opened it: the write may come turns later, behind some other callback.
 		 */
-		if (loop) {
+		if (loop || turns) {
 			x->tok = st->dial;
-			x->tok.kind = WS_TOK_DIAL;
+			x->tok.kind = turns ? WS_TOK_TURN : WS_TOK_DIAL;
+			x->tok.flags |= turns ? WS_TOKEN_ITEM : 0;
 		}
 	}
+	if (turns && x->size)
+		turn_asks(st, &x->tok, begins);
 }
 
 /* True: user space wants nothing of this transfer, not even an event. */

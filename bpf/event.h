@@ -60,7 +60,10 @@ struct ws_token {
 	__u8 flags; /* WS_TOKEN_* */
 	__u16 pad;
 	__u32 by; /* who read those bytes: the thread; Go: the goroutine (low 32 bits of its number) */
-	/* Go: the goroutines that took it over when they were made, outermost first; 0: none. */
+	/*
+	 * Go: the goroutines that took it over when they were made, outermost first; 0: none. libuv: connection (a
+	 * socket id) of the call whose answer was read since.
+	 */
 	__u32 heirs[WS_HEIRS];
 	__u32 pad2;
 };
@@ -74,11 +77,12 @@ enum ws_token_kind {
 	WS_TOK_CONTEXT,	    /* the runtime's own logical context, of a read that does not block (user/runtime) */
 	WS_TOK_HANDED,	    /* handed on by a thread that had read them blocking */
 	WS_TOK_GOROUTINE,   /* Go: the goroutine that read them, or its heirs */
+	WS_TOK_TURN,	    /* libuv: the ingress of the stream's callback that runs; sock 0: something else runs */
 	__WS_TOK_CNT,
 };
 
 #define WS_TOKEN_NONBLOCK 0x01 /* the read was on a non-blocking descriptor: a reactor is possible */
-#define WS_TOKEN_ITEM 0x02     /* it came with a work item, through an executor's queue */
+#define WS_TOKEN_ITEM 0x02     /* it came with a work item, through an executor's queue; libuv: or anything but the read itself */
 #define WS_TOKEN_USED 0x04     /* kernel only: somebody called out with it, or passed it on */
 #define WS_TOKEN_WOKEN 0x08    /* CPython: by a task that waited and was woken by the read; `by` names its context */
 #define WS_TOKEN_SHARED 0x10   /* kernel only: that task is woken by several connections: it proves nothing */
@@ -288,7 +292,7 @@ struct ws_runtime {
 	};
 };
 
-enum ws_runtime_kind { WS_RT_NONE, WS_RT_CPYTHON, WS_RT_GO };
+enum ws_runtime_kind { WS_RT_NONE, WS_RT_CPYTHON, WS_RT_GO, WS_RT_LIBUV };
 
 /* Kernel-side books, one array per CPU: enum ws_kstat indexes it. Unit: events. */
 enum ws_kstat {

@@ -35,7 +35,7 @@ struct sock_state {
 	__u8 awaiting;	/* client: something was written, or dialled, and nothing read since */
 	__u8 pad[3];
 	__u16 family;
-	struct ws_token dial; /* what the dialling thread was working on */
+	struct ws_token dial; /* what the dialling thread was working on; libuv: whose request is under way */
 	__u64 writer; /* client: context in which it was last written to, 0: none, the thread itself */
 };
 
@@ -79,10 +79,11 @@ struct thread_state {
 	__u64 mm_vec; /* sendmmsg, recvmmsg under way: vector and next index */
 	__u32 mm_idx;
 	__u32 used; /* a provisional token was handed out */
-	__u32 runtime; /* its process is in `runtimes`; as of `epoch` */
+	__u32 runtime; /* enum ws_runtime_kind of its process; as of `epoch` */
 	__u8 work_read; /* what it read last brought work, and nothing has ended that yet */
 	__u8 flushing; /* what it writes belongs to `flush`, whatever its context */
-	__u8 pad[2];
+	__u8 turn;     /* libuv: in the callback of a stream, or of work that was given away */
+	__u8 late;     /* libuv: outside of one, about to write on a connection that was taken into use for `flush` */
 	struct ws_token flush;
 	__u64 window;  /* context of the last read, until something else is read */
 	__u64 tok_ctx; /* context in which `tok` was read, 0: the thread itself */

@@ -9,6 +9,9 @@
  * never bound to the reader's own context, which serves the connection's next request as well.
  *
  * Go: the goroutine. What it reads it works on, until it reads something else. Its number is never used again.
+ *
+ * libuv (Node.js): the callback of one stream, from what it reads to its return: the turn. What a request reads there
+ * is its own; what an answer reads carries on whatever asked.
  */
 #ifndef WS_RUNTIME_BPF_H
 #define WS_RUNTIME_BPF_H
@@ -230,12 +233,47 @@ static APART void context_reads(struct thread_state *ts, struct task_struct *tas
 	ts->tok_ctx = l.ctx;
 }
 
+/* libuv: who asks is kept with the connection. Two that ask before the first is answered are not told apart. */
+static __always_inline void turn_asks(struct sock_state *st, const struct ws_token *tok, bool begins)
+{
+	if (st->role != WS_ROLE_CLIENT)
+		return;
+	if (begins)
+		st->dial = *tok;
+	else if (st->dial.sock != tok->sock)
+		st->dial.sock = 0;
+}
+
+/* An answer was read: whoever had asked goes on. */
+static __always_inline void turn_goes_on(struct thread_state *ts, struct sock_state *st)
+{
+	ts->tok = st->dial;
+	ts->tok.kind = WS_TOK_TURN;
+	ts->tok.flags |= WS_TOKEN_ITEM;
+	__builtin_memcpy(ts->tok.heirs, &st->id, sizeof(st->id));
+}
+
+/* Timers, and what else runs outside of a stream's callback, is nobody's. */
+static __always_inline void turn_writes(struct thread_state *ts, struct ws_token *tok, bool dials)
+{
+	if (ts->late && !dials)
+		*tok = ts->flush;
+	else if (!ts->turn)
+		tok->sock = 0;
+	ts->late = 0;
+	tok->kind = WS_TOK_TURN;
+}
+
 /* Whose work writes, or dials? Leaves `tok` alone where the thread is the context. */
 static APART void context_writes(struct thread_state *ts, struct task_struct *task, struct sock_state *st,
 				 struct ws_token *tok)
 {
 	struct logical l;
 
+	if (ts->runtime == WS_RT_LIBUV) {
+		turn_writes(ts, tok, tok == &st->dial);
+		return;
+	}
 	if (ts->flushing) {
 		*tok = ts->flush;
 		return;

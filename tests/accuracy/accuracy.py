@@ -25,7 +25,7 @@ sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from rig import OUT, golang, load, net, python, spans  # noqa: E402
+from rig import OUT, golang, load, net, node, python, spans  # noqa: E402
 from rig.proc import Services  # noqa: E402
 from rig.spans import CLIENT  # noqa: E402
 from rig.tracer import Tracer, dropped  # noqa: E402
@@ -121,8 +121,28 @@ def go_rows():
     return out + [row(f"Go {v}, net/http", golang.Build(SERVICES / "go", version=v)) for v in golang.toolchains()]
 
 
+def node_rows():
+    """Node.js as its project builds it, with the event loop's symbols."""
+    service = SERVICES / "node_app.js"
+
+    def row(name, exe, legs, mode="", **kw):
+        return Row(name, [str(exe), str(service)], legs, env={"MODE": mode, **kw.pop("env", {})}, **kw)
+
+    exe = node.system()
+    out = [row(f"Node.js {node.version(exe)}: http, fetch", exe, ASGI, bar=0.99, short=True),
+           row("Node.js, back from the thread pool", exe, ["n1a", "n1b"], "pool", bar=0.9),
+           row("Node.js, a timer between", exe, ["n1a", "n1b"], "timer", bar=0),
+           row("Node.js, setImmediate() between", exe, ["n1a"], "immediate", bar=0),
+           # Who is done starts what another request had queued.
+           row("Node.js, an agent of 10 sockets", exe, ASGI, bar=0, env={"POOL": "10"}, short=True),
+           row("Node.js, a limit of 8 calls at a time", exe, ["n1a", "n1b", "n1c"], "limit", bar=0, short=True),
+           row("Node.js, the same behind a timer", exe, ["n1a", "n1b"], "hidden", bar=0),
+           row("Node.js, calls after the answer too", exe, ["n1a", "n1b"], "late", bar=0.49)]
+    return out + [row(f"Node.js {node.version(e)}: http, fetch", e, ASGI, bar=0.99) for e in node.others()]
+
+
 def rows():
-    out = frameworks() + go_rows()
+    out = frameworks() + go_rows() + node_rows()
     for version, exe in interpreters().items():
         out.append(Row(f"asyncio streams on CPython {version}", [str(exe), str(SERVICES / "streams.py")], ASGI,
                        short=version.startswith("3.11") and "distribution" in version, python=version))

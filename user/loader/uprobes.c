@@ -11,7 +11,7 @@
 
 #define SITES_MAX 1024u /* two descriptors each */
 
-/* Programs of bpf/python.bpf.c, uvloop.bpf.c and golang.bpf.c, by what they hook. */
+/* Programs of bpf/python.bpf.c, uvloop.bpf.c, golang.bpf.c and libuv.bpf.c, by what they hook. */
 static const char *const programs[__HOOK_CNT] = {
 	[HOOK_CONTEXT_COPY] = "rt_context_copied",
 	[HOOK_CONTEXT_NEW] = "rt_context_made",
@@ -28,6 +28,13 @@ static const char *const programs[__HOOK_CNT] = {
 	[HOOK_GO_EXIT] = "rt_go_exit",
 	[HOOK_GO_ROUND_TRIP] = "rt_go_round_trip",
 	[HOOK_GO_WRITE] = "rt_go_write",
+	[HOOK_TURN_BEGIN] = "rt_turn_begin",
+	[HOOK_TURN_END] = "rt_turn_end",
+	[HOOK_TURN_SUBMIT] = "rt_turn_submit",
+	[HOOK_TURN_DONE] = "rt_turn_done",
+	[HOOK_TURN_REF] = "rt_turn_ref",
+	[HOOK_TURN_UNREF] = "rt_turn_unref",
+	[HOOK_TURN_WRITE] = "rt_turn_write",
 };
 
 /* One probe. By inode: it is in every process that runs that code, and the kernel's programs look who it is. */

@@ -16,6 +16,7 @@ enum edge {
 	EDGE_NONE,	  /* no parent, for good */
 	EDGE_UNCONFIRMED, /* waits for the parent's answer by the same thread */
 	EDGE_PROVISIONAL, /* waits for the end of a thread inside the parent */
+	EDGE_TURN,	  /* waits for the end of the requests that were open with its own */
 	EDGE_FINAL,
 };
 
@@ -72,6 +73,16 @@ struct exchange {
 	uint32_t heirs[WS_HEIRS]; /* … or these goroutines; 0: none, or ended */
 	bool alone;		  /* provisional: no other request has been alive in its process since the parent began */
 
+	/* turns (turn.c) */
+	struct exchange *turns;	      /* server: calls that wait, by child_next, newest first, each counted */
+	struct exchange *settle_next; /* server: in match.settling, while calls of it wait for others */
+	uint64_t settle_at;
+	bool own_turn;	  /* server: it was answered in a turn of its own */
+	bool chain_broken; /* server: a call of it was refused: nor is what goes on from there believed */
+	bool doubtful;	  /* client: what went on from it outlived the request */
+	uint64_t sock;	  /* client: its connection, and that of the call whose answer it was made on; 0: none */
+	uint64_t cause;
+
 	/* join */
 	struct exchange *join_next, **join_at; /* its bucket's list; join_at NULL: not in it */
 	struct join_key key;
@@ -125,6 +136,8 @@ struct proc {
 	uint32_t n_own;
 	bool autonomous;	/* calls out with no request alive: it has work of its own */
 	uint64_t drains_until;	/* threads or goroutines that requests started did more than one piece of work */
+	uint64_t crossed_until;	  /* requests were answered in each other's turns */
+	uint64_t abandoned_until; /* what an abandoned request has queued may start in another's turn */
 };
 
 /* What reads requests: a thread, or a goroutine. */
@@ -162,6 +175,7 @@ struct match {
 	struct join_table clients, servers;
 	struct exchange *waiting, **waiting_tail;
 	struct exchange *provisional; /* by child_next, each counted */
+	struct exchange *settling, **settling_tail; /* requests whose calls wait (turn.c), each counted */
 	uint32_t held;
 	struct pool pool; /* exchanges */
 };
@@ -193,6 +207,18 @@ void parent__on_context(struct match *m, struct exchange *x);	   /* the request 
 void parent__context_came(struct exchange *s);
 void parent__call_over(struct exchange *x);
 void parent__refuse(struct exchange *x, const char *why);
+/* Takes it, at once or on a condition; refuses it if that kind of evidence is switched off. */
+void parent__set(struct exchange *x, struct exchange *parent, enum match_evidence e, enum edge edge);
+/* Has no other request been alive in its process since it began? */
+bool parent__alone(const struct exchange *server);
+/* The one request whose bytes a read brought; *ret_many if there were several, or it began with those of an earlier one. */
+struct exchange *token__request(struct match_conn *mc, const struct ws_token *t, bool *ret_many);
+
+/* turn.c: the same for event loops whose callbacks are known. */
+void turn__find(struct match *m, struct exchange *x, const struct ws_token *token);
+void turn__answered(struct exchange *server, const struct ws_token *token);
+void turn__ended(struct exchange *server, bool aborted);
+void turn__tick(struct match *m, uint64_t now);
 
 /* join.c */
 void ends__add(struct match *m, const struct stream_conn *c, int n);

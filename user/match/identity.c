@@ -100,7 +100,7 @@ bool identity__settle(struct match *m, struct exchange *x, uint64_t now, int dep
 {
 	if (x->settled)
 		return true;
-	if (x->edge == EDGE_UNCONFIRMED || x->edge == EDGE_PROVISIONAL)
+	if (x->edge != EDGE_NONE && x->edge != EDGE_FINAL)
 		return false;
 	if (x->server && x->join_until && now < x->join_until && !x->parent)
 		return false;

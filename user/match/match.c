@@ -583,7 +583,7 @@ void match__tick(struct match *m, uint64_t now)
 
 static void decide(struct exchange *x)
 {
-	if (x->edge == EDGE_UNCONFIRMED || x->edge == EDGE_PROVISIONAL)
+	if (x->edge != EDGE_NONE && x->edge != EDGE_FINAL)
 		parent__refuse(x, "not confirmed before the end");
 	x->join_until = 0;
 }
@@ -608,6 +608,7 @@ struct match *match__new(const struct match_opts *o)
 	if (!m->opts.max_requests)
 		m->opts.max_requests = 65536;
 	m->waiting_tail = &m->waiting;
+	m->settling_tail = &m->settling;
 	m->pool = (struct pool)POOL_INIT(sizeof(struct exchange), EXCHANGES_KEPT);
 	return m;
 }

@@ -28,6 +28,8 @@
  *             One that was made by it, or by that: if it ends with the request, or with its call, and made only one. A
  *             worker that the request was the first to need goes on for others, or drains their queue, and ends. Where
  *             there were no others it may make several.
+ *   turn, turn-continued
+ *             Node.js: the callback that ran, see turn.c.
  *   single    Only where the operator vouches for it (--evidence-single). Reactors (non-blocking reads):
  *             one request is alive in the process, none has ended there just before (it may have left
  *             background work behind), this very thread read it, and the process never called out by
@@ -85,6 +87,8 @@ void parent__refuse(struct exchange *x, const char *why)
 /* The list that an edge waits in. */
 static struct exchange **pending(struct exchange *x)
 {
+	if (x->edge == EDGE_TURN)
+		return &x->parent->turns;
 	return x->edge == EDGE_PROVISIONAL ? &x->m->provisional : &x->parent->children;
 }
 
@@ -100,7 +104,7 @@ static void unlink_pending(struct exchange *x)
 	exchange__put(x);
 }
 
-static void set_parent(struct exchange *x, struct exchange *parent, enum match_evidence e, enum edge edge)
+void parent__set(struct exchange *x, struct exchange *parent, enum match_evidence e, enum edge edge)
 {
 	if (!allowed(x, e)) {
 		parent__refuse(x, "evidence switched off");
@@ -121,8 +125,7 @@ static void set_parent(struct exchange *x, struct exchange *parent, enum match_e
 	}
 }
 
-/* The one request whose bytes a read brought; *ret_many if there were several, or it began with those of an earlier one. */
-static struct exchange *read_by(struct match_conn *mc, const struct ws_token *t, bool *ret_many)
+struct exchange *token__request(struct match_conn *mc, const struct ws_token *t, bool *ret_many)
 {
 	struct exchange *found = NULL;
 
@@ -202,7 +205,7 @@ static const char *callback_doubt(const struct exchange *x, const struct exchang
 static void take_callback(struct exchange *x, struct exchange *s, enum match_evidence e, const struct ws_token *t)
 {
 	s->used = *t;
-	set_parent(x, s, e, EDGE_FINAL);
+	parent__set(x, s, e, EDGE_FINAL);
 	if (x->parent == s) {
 		x->waiting = true;
 		s->n_waiting++;
@@ -221,7 +224,7 @@ static void by_callback(struct match *m, struct exchange *x, const struct ws_tok
 		return;
 	}
 	if (sc->info.role == WS_ROLE_SERVER) {
-		s = read_by(sc->match, t, &many);
+		s = token__request(sc->match, t, &many);
 	} else {
 		s = continued(sc->match, t);
 		/*
@@ -276,8 +279,7 @@ static bool has_own_work(const struct exchange *server)
 	return false;
 }
 
-/* Has no other request been alive in its process since it began? */
-static bool alone(const struct exchange *s)
+bool parent__alone(const struct exchange *s)
 {
 	return s->proc && s->proc->n_live == 1 && s->proc->last_end < s->start;
 }
@@ -286,7 +288,7 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 {
 	struct stream_conn *sc = stream__find(m->opts.stream(m->opts.ctx), t->sock);
 	bool many = false, inherited = t->kind == WS_TOK_PROVISIONAL;
-	struct exchange *s = sc && sc->match ? read_by(sc->match, t, &many) : NULL;
+	struct exchange *s = sc && sc->match ? token__request(sc->match, t, &many) : NULL;
 
 	if (many) {
 		parent__refuse(x, "several requests in one read");
@@ -313,8 +315,8 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 		parent__refuse(x, SEVERAL);
 		return;
 	}
-	x->alone = alone(s);
-	set_parent(x, s, inherited ? EVIDENCE_INHERITED : EVIDENCE_THREAD,
+	x->alone = parent__alone(s);
+	parent__set(x, s, inherited ? EVIDENCE_INHERITED : EVIDENCE_THREAD,
 		   inherited ? EDGE_PROVISIONAL : EDGE_UNCONFIRMED);
 }
 
@@ -325,7 +327,7 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 	bool many = false, handed = t->kind == WS_TOK_HANDED;
 	struct exchange *s;
 
-	s = sc && sc->match ? read_by(sc->match, t, &many) : NULL;
+	s = sc && sc->match ? token__request(sc->match, t, &many) : NULL;
 	x->woken = t->flags & WS_TOKEN_WOKEN ? t->by : 0;
 	if (many)
 		parent__refuse(x, "several requests in one read");
@@ -342,7 +344,7 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 	else if (handed && has_own_work(s))
 		parent__refuse(x, OWN);
 	else
-		set_parent(x, s, e, handed || x->woken ? EDGE_UNCONFIRMED : EDGE_FINAL);
+		parent__set(x, s, e, handed || x->woken ? EDGE_UNCONFIRMED : EDGE_FINAL);
 }
 
 /* Heirs are believed once they have ended; the goroutine that read has nothing to prove. */
@@ -353,9 +355,9 @@ static void by_goroutine(struct match *m, struct exchange *x, const struct ws_to
 	bool many = false;
 	struct exchange *s;
 
-	s = sc && sc->match ? read_by(sc->match, t, &many) : NULL;
+	s = sc && sc->match ? token__request(sc->match, t, &many) : NULL;
 	memcpy(x->heirs, t->heirs, sizeof(x->heirs));
-	x->alone = s && alone(s);
+	x->alone = s && parent__alone(s);
 	if (many)
 		parent__refuse(x, "several requests in one read");
 	else if (!t->sock)
@@ -367,7 +369,7 @@ static void by_goroutine(struct match *m, struct exchange *x, const struct ws_to
 	else if ((s->thread && s->thread->n_live > 1) || serves_several(s))
 		parent__refuse(x, "this goroutine serves several connections at a time");
 	else
-		set_parent(x, s, e, t->heirs[0] ? EDGE_PROVISIONAL : EDGE_FINAL);
+		parent__set(x, s, e, t->heirs[0] ? EDGE_PROVISIONAL : EDGE_FINAL);
 }
 
 static void by_single(struct match *m, struct exchange *x, const struct ws_token *t)
@@ -395,7 +397,7 @@ static void by_single(struct match *m, struct exchange *x, const struct ws_token
 	else if (s->tid != x->tid || !s->nonblock)
 		parent__refuse(x, "another thread than the one that read the request");
 	else
-		set_parent(x, s, EVIDENCE_SINGLE, EDGE_FINAL);
+		parent__set(x, s, EVIDENCE_SINGLE, EDGE_FINAL);
 }
 
 /* A thread that has never read a request, or was never told whose work it does. */
@@ -409,6 +411,8 @@ void parent__find(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	if (t && t->sock && (t->kind == WS_TOK_CALLBACK || t->kind == WS_TOK_DIAL))
 		by_callback(m, x, t);
+	else if (t && t->kind == WS_TOK_TURN)
+		turn__find(m, x, t);
 	else if (t && t->kind == WS_TOK_GOROUTINE)
 		by_goroutine(m, x, t);
 	else if (t && (t->kind == WS_TOK_CONTEXT || t->kind == WS_TOK_HANDED))
@@ -472,10 +476,10 @@ void parent__on_context(struct match *m, struct exchange *x)
 		x->has_ctx = false; /* whoever wrote it is not in this process */
 	if (forwarded && s != x->parent)
 		return; /* what proves the parent stays its evidence, once it is confirmed: two requests may have brought this */
-	if (x->edge == EDGE_UNCONFIRMED || x->edge == EDGE_PROVISIONAL)
+	if (x->edge != EDGE_NONE && x->edge != EDGE_FINAL)
 		unlink_pending(x);
 	if (s)
-		set_parent(x, s, EVIDENCE_HEADER, EDGE_FINAL);
+		parent__set(x, s, EVIDENCE_HEADER, EDGE_FINAL);
 	else if (came)
 		parent__refuse(x, "the context that it passes on came with several requests, or with one that is over");
 	else
@@ -487,6 +491,8 @@ void parent__on_response(struct exchange *server, uint32_t tid, const struct ws_
 	uint32_t woken = token && token->flags & WS_TOKEN_WOKEN ? token->by : 0;
 	struct exchange *x;
 
+	if (token && token->kind == WS_TOK_TURN)
+		turn__answered(server, token);
 	while ((x = server->children)) {
 		server->children = x->child_next;
 		x->child_next = NULL;
@@ -515,6 +521,7 @@ void parent__on_end(struct exchange *server, bool aborted)
 	for (struct exchange *x = server->m->provisional; x; x = x->child_next)
 		if (x->parent == server && !is_heir(x))
 			x->exit_until = server->m->now + EXIT_NS;
+	turn__ended(server, aborted);
 	if (aborted && server->proc)
 		server->proc->zombie_until = server->m->now + ZOMBIE_NS;
 }
@@ -652,6 +659,7 @@ void parent__tick(struct match *m, uint64_t now)
 {
 	struct exchange **at = &m->provisional, *x;
 
+	turn__tick(m, now);
 	while ((x = *at)) {
 		if (!outlived(x, now)) {
 			at = &x->child_next;

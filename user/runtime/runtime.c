@@ -11,6 +11,7 @@
 #include "user/base/mem.h"
 #include "user/runtime/go_process.h"
 #include "user/runtime/hazards.h"
+#include "user/runtime/libuv.h"
 #include "user/runtime/python.h"
 
 static bool starts_with(const char *s, const char *prefix)
@@ -140,6 +141,7 @@ int python__why(struct python *py, const char *fmt, ...)
 int runtime__inspect(pid_t pid, struct runtime *ret)
 {
 	struct runtime out = {.desc = {.tgid = (uint32_t)pid}};
+	const struct mapped_file *exe;
 	struct mapped_files maps;
 	struct python *py;
 	int err;
@@ -154,8 +156,11 @@ int runtime__inspect(pid_t pid, struct runtime *ret)
 	*py = (struct python){.pid = pid, .maps = &maps, .out = &out};
 	note_libraries(&maps, &out);
 	err = inspect(py);
-	if (!err && !py->elf && !out.why[0] && executable_of(&maps, pid))
-		err = go_process__inspect(pid, executable_of(&maps, pid), &out);
+	exe = executable_of(&maps, pid);
+	if (!err && !py->elf && !out.why[0] && exe)
+		err = go_process__inspect(pid, exe, &out);
+	if (!err && !py->elf && !out.why[0] && exe && out.desc.kind == WS_RT_NONE)
+		err = libuv__inspect(pid, exe, &maps, &out);
 	if (out.why[0] && !err) {
 		/* Said or counted, but never half used. */
 		out.desc = (struct ws_runtime){.tgid = (uint32_t)pid};

@@ -31,6 +31,13 @@ enum runtime_hook {
 	HOOK_GO_EXIT,	    /* the current goroutine ends */
 	HOOK_GO_ROUND_TRIP, /* entry of net/http's persistConn.roundTrip: Go's argument 1 is the connection */
 	HOOK_GO_WRITE,	    /* entry of persistConnWriter.Write, in whatever goroutine: the same */
+	HOOK_TURN_BEGIN,    /* entry of libuv's callback of a stream */
+	HOOK_TURN_END,	    /* return of that, or of what calls back for the thread pool */
+	HOOK_TURN_SUBMIT,   /* entry: argument 2 is a request for the thread pool */
+	HOOK_TURN_DONE,	    /* entry: argument 1 is one that is done */
+	HOOK_TURN_REF,	    /* entry: argument 1 is a handle that the loop has to wait for from now on */
+	HOOK_TURN_UNREF,    /* entry: … or no longer */
+	HOOK_TURN_WRITE,    /* entry: argument 1 is a stream that is written to */
 	__HOOK_CNT,
 };
 

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// Node.js, its own server and clients: awaited, at once, by fetch (undici), after a body, after a file, by name.
+// MODE: what stands between a request and its calls.
+"use strict";
+const dns = require("dns");
+const fs = require("fs");
+const http = require("http");
+const { setTimeout: sleep } = require("timers/promises");
+
+const LEAF = process.env.LEAF;
+const POOL = Number(process.env.POOL || Infinity);
+const MODE = process.env.MODE || "";
+const agent = new http.Agent({ keepAlive: true, maxSockets: POOL });
+
+function get(rid, leg, options = {}) {
+	return new Promise((resolve, reject) => {
+		http.get(`${LEAF}/r/${rid}/${leg}`, { agent, ...options }, (res) => {
+			res.resume();
+			res.on("end", resolve);
+		}).on("error", reject);
+	});
+}
+
+// A limit on concurrent work, as p-limit and its like keep one: who is done starts what waits.
+function limiter(n) {
+	const queue = [];
+	let running = 0;
+	const next = () => {
+		if (running < n && queue.length) {
+			running++;
+			queue.shift()();
+		}
+	};
+	return async (work) => {
+		await new Promise((resolve) => {
+			queue.push(resolve);
+			next();
+		});
+		try {
+			return await work();
+		} finally {
+			running--;
+			next();
+		}
+	};
+}
+const limit = limiter(8);
+
+async function viaFetch(rid, leg) {
+	const r = await fetch(`${LEAF}/r/${rid}/${leg}`);
+	await r.text();
+}
+
+const modes = {
+	async ""(rid) {
+		await get(rid, "n1a");
+		await Promise.all([get(rid, "n1b"), get(rid, "n1c")]);
+		await viaFetch(rid, "n1d");
+		await get(rid, "n1e");
+	},
+	// What comes back from the thread pool: a file, a name.
+	async pool(rid) {
+		await fs.promises.readFile(__filename);
+		await get(rid, "n1a");
+		await dns.promises.lookup("localhost", 4);
+		await get(rid, "n1b", { agent: false });
+	},
+	async timer(rid) {
+		await get(rid, "n1a");
+		await sleep(2);
+		await get(rid, "n1b");
+	},
+	async immediate(rid) {
+		await new Promise(setImmediate);
+		await get(rid, "n1a");
+	},
+	async limit(rid) {
+		await Promise.all(["n1a", "n1b", "n1c"].map((leg) => limit(() => get(rid, leg))));
+	},
+	// The last thing that a request waits for is invisible: its answer hides whose turn it was.
+	async hidden(rid) {
+		await limit(() => get(rid, "n1a"));
+		await get(rid, "n1b");
+		await sleep(1);
+	},
+	// Answered at once, and goes on.
+	late(rid) {
+		setTimeout(() => get(rid, "n1b"), 20);
+		return get(rid, "n1a");
+	},
+};
+
+http.createServer(async (req, res) => {
+	const rid = req.url.split("/")[2];
+	req.resume();
+	try {
+		await modes[MODE](rid);
+		res.end(rid);
+	} catch (e) {
+		res.statusCode = 500;
+		res.end(String(e));
+	}
+}).listen({ port: Number(process.env.PORT), host: "127.0.0.1", backlog: 4096 });

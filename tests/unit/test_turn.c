@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Node.js's turns: what is believed at once, what waits for the others, and what disproves it. */
+#include "tests/unit/story.h"
+
+#define THREAD 7
+
+static struct end in[3], out[3];
+
+static void begin_story(void)
+{
+	start();
+	for (int i = 0; i < 3; i++) {
+		in[i] = make_end(PROC_A, WS_ROLE_SERVER, 80, (uint16_t)(40000 + i));
+		out[i] = make_end(PROC_A, WS_ROLE_CLIENT, (uint16_t)(50000 + i), 9000);
+		in[i].nonblock = out[i].nonblock = true;
+		announce(&in[i]);
+		announce(&out[i]);
+	}
+}
+
+/* The turn of a read request. */
+static struct ws_token turn(struct end *e, const char *path)
+{
+	struct ws_token tok = reads(e, THREAD, path);
+
+	tok.kind = WS_TOK_TURN;
+	return tok;
+}
+
+/* The turn of an answer to a call that was made in `cause`. */
+static struct ws_token goes_on(struct end *e, const struct ws_token *cause)
+{
+	struct ws_token tok = *cause;
+
+	gets_answer(e, THREAD);
+	tok.flags |= WS_TOKEN_ITEM;
+	memcpy(tok.heirs, &e->id, sizeof(e->id));
+	return tok;
+}
+
+static void is_answered(struct end *e, const struct ws_token *turn)
+{
+	data(e, WS_TX, THREAD, OK200, turn);
+}
+
+static const struct ws_token outside = {.kind = WS_TOK_TURN};
+
+/* In the turn that read it: proven by itself, whatever else goes on. */
+static void test_direct(void **state_)
+{
+	struct ws_token a;
+
+	begin_story();
+	turn(&in[1], "/other");
+	a = turn(&in[0], "/in");
+	calls(&out[0], THREAD, "/out", &a);
+	gets_answer(&out[0], THREAD);
+	is_answered(&in[1], &outside);
+	is_answered(&in[0], &outside);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/out"), span_of(SPAN_SERVER, "/in"), "turn");
+	end_test();
+}
+
+/* A second call, on the answer to the first: believed when the other request was answered in a turn of its own. */
+static void test_continued(void **state_)
+{
+	struct ws_token a, b;
+
+	begin_story();
+	b = turn(&in[1], "/other");
+	a = turn(&in[0], "/in");
+	calls(&out[0], THREAD, "/first", &a);
+	calls(&out[1], THREAD, "/others", &b);
+	a = goes_on(&out[0], &a);
+	calls(&out[0], THREAD, "/second", &a);
+	a = goes_on(&out[0], &a);
+	is_answered(&in[0], &a);
+	tick(100);
+	collect();
+	for (size_t i = 0; i < t.n; i++)
+		assert_string_not_equal(t.spans[i]->target.p, "/second"); /* it waits */
+	b = goes_on(&out[1], &b);
+	is_answered(&in[1], &b);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/first"), span_of(SPAN_SERVER, "/in"), "turn");
+	assert_parent(span_of(SPAN_CLIENT, "/second"), span_of(SPAN_SERVER, "/in"), "turn-continued");
+	end_test();
+}
+
+/* One that is never answered is waited for no longer than a second. */
+static void test_continued_beside_a_long_one(void **state_)
+{
+	struct ws_token a;
+
+	begin_story();
+	turn(&in[1], "/stream");
+	a = turn(&in[0], "/in");
+	calls(&out[0], THREAD, "/first", &a);
+	a = goes_on(&out[0], &a);
+	calls(&out[0], THREAD, "/second", &a);
+	a = goes_on(&out[0], &a);
+	is_answered(&in[0], &a);
+	tick(1100);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/second"), span_of(SPAN_SERVER, "/in"), "turn-continued");
+	end_test();
+}
+
+/* A queue: what /other had put there is started on the answer to /in's call, and /other answered on the answer to that. */
+static void test_crossed(void **state_)
+{
+	struct ws_token a, b;
+
+	begin_story();
+	a = turn(&in[0], "/in");
+	turn(&in[1], "/other");
+	calls(&out[0], THREAD, "/first", &a);
+	a = goes_on(&out[0], &a);
+	calls(&out[0], THREAD, "/queued", &a);
+	calls(&out[1], THREAD, "/second", &a);
+	b = goes_on(&out[0], &a);
+	is_answered(&in[1], &b);
+	a = goes_on(&out[1], &a);
+	is_answered(&in[0], &a);
+	/* … and nothing is believed there for a while. */
+	tick(5000);
+	turn(&in[2], "/later-other");
+	a = turn(&in[0], "/later");
+	calls(&out[0], THREAD, "/later-first", &a);
+	a = goes_on(&out[0], &a);
+	calls(&out[0], THREAD, "/later-second", &a);
+	a = goes_on(&out[0], &a);
+	is_answered(&in[0], &a);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/first"), span_of(SPAN_SERVER, "/in"), "turn");
+	assert_root(span_of(SPAN_CLIENT, "/queued"), "requests of this process are answered in each other's turns");
+	assert_root(span_of(SPAN_CLIENT, "/second"), "requests of this process are answered in each other's turns");
+	assert_root(span_of(SPAN_CLIENT, "/later-second"), "requests of this process are answered in each other's turns");
+	end_test();
+}
+
+/* /other is answered by a timer, so that its queued call looks like /in's to the end. */
+static void test_hidden(void **state_)
+{
+	struct ws_token a;
+
+	begin_story();
+	a = turn(&in[0], "/in");
+	turn(&in[1], "/other");
+	calls(&out[0], THREAD, "/first", &a);
+	a = goes_on(&out[0], &a);
+	calls(&out[0], THREAD, "/queued", &a);
+	goes_on(&out[0], &a);
+	is_answered(&in[0], &a);
+	is_answered(&in[1], &outside);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/queued"), "another request was answered outside of all turns meanwhile");
+	end_test();
+}
+
+/* The queued call has not been answered when its supposed request was: neither it nor what led to it is believed. */
+static void test_outlived(void **state_)
+{
+	struct ws_token a, b;
+
+	begin_story();
+	a = turn(&in[0], "/in");
+	turn(&in[1], "/other");
+	calls(&out[0], THREAD, "/first", &a);
+	a = goes_on(&out[0], &a);
+	calls(&out[1], THREAD, "/queued", &a);
+	b = goes_on(&out[1], &a);
+	calls(&out[2], THREAD, "/queued-second", &b);
+	is_answered(&in[0], &a);
+	gets_answer(&out[2], THREAD);
+	tick(3000);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/queued-second"), "its request was answered without it");
+	assert_root(span_of(SPAN_CLIENT, "/queued"), "its request was answered without it");
+	end_test();
+}
+
+/* With nobody else there, whose should it be? */
+static void test_alone(void **state_)
+{
+	struct ws_token a;
+
+	begin_story();
+	a = turn(&in[0], "/in");
+	calls(&out[0], THREAD, "/first", &a);
+	a = goes_on(&out[0], &a);
+	calls(&out[0], THREAD, "/second", &a);
+	gets_answer(&out[0], THREAD);
+	is_answered(&in[0], &outside);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/second"), span_of(SPAN_SERVER, "/in"), "turn-continued");
+	end_test();
+}
+
+static void test_timer(void **state_)
+{
+	begin_story();
+	turn(&in[0], "/in");
+	calls(&out[0], THREAD, "/out", &outside);
+	gets_answer(&out[0], THREAD);
+	is_answered(&in[0], &outside);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/out"), "a timer, or something else that is no stream's, has called");
+	end_test();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_direct),	 cmocka_unit_test(test_continued),
+		cmocka_unit_test(test_continued_beside_a_long_one), cmocka_unit_test(test_crossed),
+		cmocka_unit_test(test_hidden),	 cmocka_unit_test(test_outlived),
+		cmocka_unit_test(test_alone),	 cmocka_unit_test(test_timer),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
