@@ -31,6 +31,7 @@ struct moved {
 	struct msghdr *msg;
 	__u64 asked;   /* size of the message before the call */
 	__u32 behind;  /* bytes that the same system call moved after these */
+	bool by_fd;    /* the socket is what the descriptor leads to now, after the call */
 	int ret;       /* bytes, or -errno */
 	int flags;     /* MSG_*, as given to the call */
 	enum ws_dir dir;
@@ -81,6 +82,60 @@ static __always_inline bool mmsg_index(struct xfer *x, struct seen *o, const str
 	return a->op == SYS_MMSG_TX || !a->a4;
 }
 
+#ifndef WS_LEGACY /* there each message is visited at the end of the call (syscall.bpf.c) */
+struct iov_sum {
+	__u64 iov, n, sum;
+};
+
+static long iov_sum_step(__u32 i, void *ctx)
+{
+	struct iov_sum *s = ctx;
+	__u64 len = 0;
+
+	if (i >= s->n || bpf_probe_read_user(&len, sizeof(len), (void *)(s->iov + i * sizeof(struct u_iovec) + 8)))
+		return 1;
+	s->sum += len;
+	return 0;
+}
+#endif
+
+/* A message that was sent in part ends the series: the caller begins again, with what is left. */
+static __always_inline void mmsg_partial(const struct xfer *x, struct thread_state *ts, __u64 hdr)
+{
+#ifndef WS_LEGACY
+	struct u_msghdr m = {};
+	struct iov_sum s = {};
+
+	if (bpf_probe_read_user(&m, sizeof(m), (void *)hdr))
+		return;
+	s.iov = m.iov;
+	s.n = m.iovlen;
+	bpf_loop(1024 /* UIO_MAXIOV */, iov_sum_step, &s, 0);
+	if (x->size < s.sum)
+		ts->mm_vec = 0;
+#endif
+}
+
+/* An error ends it as well (nothing more to read, no room to send), an empty message does not. */
+static __always_inline void mmsg_silent(const struct moved *m)
+{
+	struct thread_state *ts;
+	enum sys_op op;
+
+	if (m->msg || !m->regs)
+		return;
+	op = sys_classify(sys_number(m->regs));
+	if (op != SYS_MMSG_TX && op != SYS_MMSG_RX)
+		return;
+	ts = thread_state_now();
+	if (!ts)
+		return;
+	if (m->ret < 0)
+		ts->mm_vec = 0;
+	else
+		ts->mm_idx++;
+}
+
 static __always_inline bool find_msg(struct xfer *x, __u64 hdr)
 {
 	struct u_msghdr m = {};
@@ -122,6 +177,8 @@ static __always_inline bool find_buffer_regs(struct xfer *x, struct seen *o, str
 	case SYS_MMSG_RX:
 		if (!mmsg_index(x, o, &a, &idx))
 			return false;
+		if (a.op == SYS_MMSG_TX)
+			mmsg_partial(x, o->ts, a.a1 + (__u64)idx * sizeof(struct u_mmsghdr));
 		return find_msg(x, a.a1 + (__u64)idx * sizeof(struct u_mmsghdr));
 	default:
 		return false;
@@ -207,7 +264,21 @@ static __always_inline bool find_buffer(struct xfer *x, struct seen *o, const st
 	return m->regs && find_buffer_regs(x, o, m->task, m->regs);
 }
 
-/* ---- position, token ------------------------------------------------------------------------- */
+/* ---- end, position, token ------------------------------------------------------------------------- */
+
+/* Nothing was read: because there will be nothing more, or because nothing was asked for? */
+static __always_inline bool peer_ended(struct sock *sk)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+
+	if (!(KREAD(sk, sk_shutdown) & RCV_SHUTDOWN) && KREAD(sk, __sk_common.skc_state) != TCP_CLOSE)
+		return false;
+	if (KREAD(sk, __sk_common.skc_family) == AF_UNIX)
+		return !KREAD(sk, sk_receive_queue.qlen);
+	if (KREAD(sk, sk_protocol) != IPPROTO_TCP)
+		return true;
+	return (__s32)(BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq)) <= 1; /* a FIN counts as a byte */
+}
 
 static __always_inline void take_position(struct xfer *x, struct seen *o)
 {
@@ -314,6 +385,26 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 		turn_asks(st, &x->tok, begins);
 }
 
+/*
+ * While the call slept another thread may have closed its descriptor, whose number then went to this connection. TCP
+ * can tell: its counters show whether these bytes can have been its own.
+ */
+static __always_inline bool is_foreign(const struct xfer *x, const struct sock_state *st, struct sock *sk)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+	__u64 moved;
+
+	if (!st->seqpos || !x->size)
+		return false;
+	if (st->pos[x->dir & 1]) {
+		moved = x->dir == WS_TX ? KREAD(tp, write_seq) : KREAD(tp, copied_seq);
+		return (__u32)moved - x->behind == (__u32)st->pos[x->dir & 1];
+	}
+	moved = x->dir == WS_TX ? (__u32)(KREAD(tp, write_seq) - KREAD(tp, snd_una)) + KREAD(tp, bytes_acked)
+				: KREAD(tp, bytes_received);
+	return moved < x->size;
+}
+
 /* True: user space wants nothing of this transfer, not even an event. */
 static __always_inline bool take_ctl(struct xfer *x, struct seen *o)
 {
@@ -362,8 +453,10 @@ static __always_inline void capture(const struct moved *m)
 
 	if (!sock_is_stream(sk) || (m->flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)))
 		return;
-	if (ret < 0 && ret != -104 /* ECONNRESET */ && ret != -32 /* EPIPE */ && ret != -110 /* ETIMEDOUT */)
+	if (ret < 0 && ret != -104 /* ECONNRESET */ && ret != -32 /* EPIPE */ && ret != -110 /* ETIMEDOUT */) {
+		mmsg_silent(m);
 		return;
+	}
 	o.ts = thread_state(task);
 	if (!o.ts || !flags_traced(o.ts->proc_flags))
 		return;
@@ -388,6 +481,8 @@ static __always_inline void capture(const struct moved *m)
 		x->err = -ret;
 	} else if (ret == 0) {
 		if (m->dir == WS_TX)
+			mmsg_silent(m);
+		if (m->dir == WS_TX || !peer_ended(sk))
 			return;
 		x->flags |= WS_DATA_EOF;
 	}
@@ -397,6 +492,11 @@ static __always_inline void capture(const struct moved *m)
 		x->flags |= WS_DATA_NONBLOCK;
 	if (!o.st->id)
 		sock_init(sk, o.st, pid_tgid);
+	if (m->by_fd && is_foreign(x, o.st, sk)) {
+		count(WS_K_IN, 1);
+		count(WS_K_DROP_FD, 1);
+		return;
+	}
 	take_position(x, &o);
 	if (!o.st->announced)
 		sock_announce(sk, o.st, 0);

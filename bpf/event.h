@@ -300,6 +300,7 @@ enum ws_kstat {
 	WS_K_OUT,	     /* events submitted to the ring */
 	WS_K_DROP_RING,	     /* ring buffer full */
 	WS_K_DROP_STATE,     /* no room for socket state */
+	WS_K_DROP_FD,	     /* the descriptor led to another connection when the call was over */
 	WS_K_FAULTS,	     /* transfers whose user buffer could not be read (event sent without bytes) */
 	WS_K_UNSEEN,	     /* transfers without a trustworthy user buffer (event sent without bytes) */
 	WS_K_SKIPPED,	     /* transfers counted inside a known body: no event on purpose */

@@ -120,29 +120,32 @@ int BPF_PROG(proc_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	return 0;
 }
 
+static __always_inline void tell_exit(struct task_struct *task, enum ws_proc_what what)
+{
+	struct ws_ev_proc *e = proc_reserve(task, what, 0);
+
+	if (e)
+		proc_submit(e, wake_flags(sizeof(*e)));
+}
+
+/* The process is over when its last thread is, which need not be the main one. */
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(proc_exit, struct task_struct *task)
 {
 	struct thread_state *ts;
-	struct ws_ev_proc *e;
 	__u32 tgid = task->tgid, tid = task->pid;
-	bool used;
+	bool last = task->signal->live.counter <= 0;
 
 	ts = thread_state_of(task, tid, false);
-	used = ts && ts->used;
+	if (ts && ts->used && (!last || tid != tgid))
+		tell_exit(task, WS_PROC_THREAD_EXIT);
 #ifdef WS_LEGACY
 	bpf_map_delete_elem(&thread_states, &tid);
 #endif
-	if (tid != tgid) {
-		if (!used)
-			return 0;
-		e = proc_reserve(task, WS_PROC_THREAD_EXIT, 0);
-	} else {
-		bpf_map_delete_elem(&procs, &tgid);
-		bpf_map_delete_elem(&runtimes, &tgid);
-		e = proc_reserve(task, WS_PROC_EXIT, 0);
-	}
-	if (e)
-		proc_submit(e, wake_flags(sizeof(*e)));
+	if (!last)
+		return 0;
+	bpf_map_delete_elem(&procs, &tgid);
+	bpf_map_delete_elem(&runtimes, &tgid);
+	tell_exit(task, WS_PROC_EXIT);
 	return 0;
 }

@@ -26,7 +26,7 @@ __noinline int transfer(__u64 fd, __s64 ret, __u64 msg_flags, __u32 dir, __u32 b
 {
 	struct task_struct *task = task_current();
 	struct moved m = { .sk = fd_sock(task, fd), .task = task, .regs = task_regs(task), .ret = ret,
-			   .flags = msg_flags, .dir = dir == WS_TX ? WS_TX : WS_RX, .behind = behind };
+			   .flags = msg_flags, .dir = dir == WS_TX ? WS_TX : WS_RX, .behind = behind, .by_fd = true };
 
 	if (m.sk && ret <= 0x7fffffff)
 		capture(&m);

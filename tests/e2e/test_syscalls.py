@@ -3,15 +3,16 @@
 import json
 import secrets
 import subprocess
+import time
 
 import pytest
 from chain import assert_edges, assert_exact
 
-from rig import SLOW, net, spans, tool
+from rig import SLOW, load, net, spans, tool
 from rig.spans import CLIENT, SERVER
 
-READS = ["read", "readv", "recv", "recvfrom", "recvmsg", "recvmmsg", "byte", "peek"]
-WRITES = ["write", "writev", "send", "sendto", "sendmsg", "sendmmsg", "byte", "half"]
+READS = ["read", "readv", "recv", "recvfrom", "recvmsg", "recvmmsg", "byte", "peek", "empty", "recvmmsgs"]
+WRITES = ["write", "writev", "send", "sendto", "sendmsg", "sendmmsg", "byte", "half", "sendmmsgs", "half"]
 
 
 def exchange(services, where, read, write, n, path, body=0, traceparent=None, server=None):
@@ -35,7 +36,7 @@ def test_each_call(services, traced, tag, tmp_path, family, read, write):
     assert_edges(mine)
 
 
-@pytest.mark.parametrize("write", ["write", "writev", "send", "sendmsg", "sendmmsg", "byte", "half"])
+@pytest.mark.parametrize("write", ["write", "writev", "send", "sendmsg", "sendmmsg", "sendmmsgs", "byte", "half"])
 def test_header_found_wherever_it_lies(services, traced, tag, write):
     """With writev it is alone in segment 20 of 32; with the others whole, halved or byte by byte."""
     trace, parent = secrets.token_hex(16), secrets.token_hex(8)
@@ -47,7 +48,8 @@ def test_header_found_wherever_it_lies(services, traced, tag, write):
     assert {s.parent for s in mine if s.kind == CLIENT} == {parent}
 
 
-@pytest.mark.parametrize("read,write", [("read", "sendfile"), ("read", "splice"), ("recv", "write"), ("byte", "half")])
+@pytest.mark.parametrize("read,write", [("read", "sendfile"), ("read", "splice"), ("recv", "write"), ("byte", "half"),
+                                        ("recvmmsgs", "sendmmsgs")])
 def test_bodies_are_counted_to_the_byte(services, traced, tag, read, write):
     """A wrong count would shift the next head on the connection: 20 requests follow each other."""
     t = traced("--opt-in-attributes")
@@ -56,6 +58,50 @@ def test_bodies_are_counted_to_the_byte(services, traced, tag, read, write):
     assert_edges(mine)
     assert {s.attrs.get("http.request.body.size") for s in mine} == {70_001}
     assert {s.attrs.get("http.response.body.size") for s in mine} == {70_001}
+
+
+def start(services, port, mode):
+    return services.start([tool("sockops"), "serve", f"127.0.0.1:{port}", "recv", "write", mode], "sockops", port=port)
+
+
+def test_process_outlives_its_main_thread(services, traced, tag):
+    """Selected, and then without the thread that the process is named after."""
+    port = net.free_port()
+    start(services, port, "orphaned")
+    t = traced("--port", str(port))
+    with load.Raw(("127.0.0.1", port)) as c:
+        for i in range(10):
+            c.get(f"/r/{tag}-{i}/n0")
+    assert_exact(t.stop(), tag, 10, ["n0"], outer_client=False)
+
+
+def test_main_thread_ends_under_wirespan(services, traced, tag):
+    port = net.free_port()
+    t = traced("--exe", "*/sockops")
+    start(services, port, "orphaned")
+    with load.Raw(("127.0.0.1", port)) as c:
+        for i in range(10):
+            c.get(f"/r/{tag}-{i}/n0")
+    assert_exact(t.stop(), tag, 10, ["n0"], outer_client=False)
+
+
+def test_descriptor_reused_during_a_call(services, traced, tag):
+    """A thread waits for bytes of a connection that is closed; its number goes to the next one. Then the bytes come."""
+    port = net.free_port()
+    start(services, port, "reuses")
+    t = traced()
+    with load.Raw(("127.0.0.1", port)) as old:
+        time.sleep(0.5 * SLOW)  # it is closed after 0.2 s
+        with load.Raw(("127.0.0.1", port)) as c:
+            for i in range(5):
+                c.get(f"/r/{tag}-{i}/n0")
+            old.s.sendall(b"GET /stray HTTP/1.1\r\nHost: a\r\n\r\n")
+            time.sleep(0.2 * SLOW)
+            for i in range(5, 10):
+                c.get(f"/r/{tag}-{i}/n0")
+    mine = assert_exact(t.stop(), tag, 10, ["n0"])
+    assert_edges(mine)
+    assert {s.code for s in mine} == {200}
 
 
 def test_bodies_read_by_splice(services, traced, tag):

@@ -3,16 +3,20 @@
  * HTTP spoken through a chosen system call: each way that bytes leave or enter a stream socket, so
  * that a test can ask for exactly that one.
  *
- *	sockops serve LISTEN READ WRITE
+ *	sockops serve LISTEN READ WRITE [orphaned | reuses]
  *	sockops get   TARGET READ WRITE COUNT PATH [BODY-BYTES [TRACEPARENT]]
  *	sockops probe-uring            (exit code 3 and the reason: there is no io_uring here)
  *
  * LISTEN and TARGET: 127.0.0.1:80, [::1]:80, [::]:80, unix:/path. The server has a thread per
- * connection. "%" in PATH becomes the number of the request; all requests go over one connection.
+ * connection; orphaned: its main thread has ended; reuses: the first connection after the one that asked whether it
+ * listens is closed while a thread waits for its bytes, so that the next one gets its number. "%" in PATH becomes the
+ * number of the request; all requests go over one connection.
  *
- * READ:  read readv recv recvfrom recvmsg recvmmsg byte peek; splice (head by read, body by splice)
+ * READ:  read readv recv recvfrom recvmsg recvmmsg byte peek; splice (head by read, body by splice);
+ *        recvmmsgs (what there is, into four messages); empty (each recv behind one of no bytes)
  * WRITE: write writev send sendto sendmsg sendmmsg byte half; sendfile, splice (head by write, body
  *        so). writev puts one header line into each of 32 segments, TRACEPARENT into the twentieth.
+ *        sendmmsgs never blocks: what was sent in part, or not at all, is sent again from the same vector.
  * Both:  uring (a ring per thread; what cannot be done at once completes as task work), uring-wq (by
  *        a worker thread of the kernel).
  *
@@ -24,6 +28,7 @@
 #include <liburing.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -44,7 +49,8 @@
 #define MSG_MAX (BODY_MAX + (2 << 20))
 
 enum way { W_READ, W_READV, W_RECV, W_RECVFROM, W_RECVMSG, W_RECVMMSG, W_PEEK, W_WRITE, W_WRITEV, W_SEND, W_SENDTO,
-	   W_SENDMSG, W_SENDMMSG, W_HALF, W_SENDFILE, W_BYTE, W_SPLICE, W_URING, W_URING_WQ };
+	   W_SENDMSG, W_SENDMMSG, W_HALF, W_SENDFILE, W_BYTE, W_SPLICE, W_URING, W_URING_WQ, W_RECVMMSGS, W_SENDMMSGS,
+	   W_EMPTY };
 
 static const char *const way_names[] = {
 	[W_READ] = "read", [W_READV] = "readv", [W_RECV] = "recv", [W_RECVFROM] = "recvfrom",
@@ -52,6 +58,7 @@ static const char *const way_names[] = {
 	[W_WRITEV] = "writev", [W_SEND] = "send", [W_SENDTO] = "sendto", [W_SENDMSG] = "sendmsg",
 	[W_SENDMMSG] = "sendmmsg", [W_HALF] = "half", [W_SENDFILE] = "sendfile", [W_BYTE] = "byte",
 	[W_SPLICE] = "splice", [W_URING] = "uring", [W_URING_WQ] = "uring-wq",
+	[W_RECVMMSGS] = "recvmmsgs", [W_SENDMMSGS] = "sendmmsgs", [W_EMPTY] = "empty",
 };
 
 static enum way way_in, way_out;
@@ -147,6 +154,30 @@ static ssize_t get_splice(int fd, char *buf, size_t len)
 }
 
 /* Up to len bytes; `body`: the head is complete. */
+/* Messages end where what had arrived did: the next one goes on there. */
+static ssize_t get_mmsgs(int fd, char *buf, size_t len)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct iovec iov[4];
+	struct mmsghdr mm[4] = { 0 };
+	size_t each = len < 4 ? len : len / 4, have = 0;
+	int n;
+
+	for (int i = 0; i < 4; i++) {
+		iov[i] = (struct iovec){ buf + i * each, each };
+		mm[i].msg_hdr = (struct msghdr){ .msg_iov = &iov[i], .msg_iovlen = 1 };
+	}
+	do {
+		poll(&p, 1, -1);
+		n = recvmmsg(fd, mm, len < 4 ? 1 : 4, MSG_DONTWAIT, NULL);
+	} while (n < 0 && errno == EAGAIN);
+	for (int i = 0; i < n; i++) {
+		memmove(buf + have, iov[i].iov_base, mm[i].msg_len);
+		have += mm[i].msg_len;
+	}
+	return n < 0 ? n : (ssize_t)have;
+}
+
 static ssize_t get_some(int fd, char *buf, size_t len, bool body)
 {
 	struct iovec iov[3] = { { buf, len < 3 ? len : 3 } };
@@ -172,6 +203,11 @@ static ssize_t get_some(int fd, char *buf, size_t len, bool body)
 		mm.msg_hdr = msg;
 		n = recvmmsg(fd, &mm, 1, MSG_WAITFORONE, NULL);
 		return n < 0 ? n : (ssize_t)mm.msg_len;
+	case W_RECVMMSGS:
+		return get_mmsgs(fd, buf, len);
+	case W_EMPTY:
+		n = recv(fd, buf, 0, MSG_DONTWAIT);
+		return n > 0 ? n : recv(fd, buf, len, 0);
 	case W_PEEK:
 		n = recv(fd, buf, len, MSG_PEEK);
 		return n <= 0 ? n : recv(fd, buf, n, 0);
@@ -286,6 +322,33 @@ static int put_mmsg(int fd, const char *buf, size_t len)
 	return n < 0 ? -1 : put_all(fd, buf + sent, len - sent);
 }
 
+/* Two messages at a time, as far as there is room for them. */
+static int put_mmsgs(int fd, const char *buf, size_t len)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	struct iovec iov[2];
+	struct mmsghdr mm[2] = { 0 };
+	size_t first = len / 2, sent = 0;
+	int small = 4096, n;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	while (sent < len) {
+		size_t cut = sent < first ? first : sent + (len - sent + 1) / 2;
+
+		iov[0] = (struct iovec){ (char *)buf + sent, cut - sent };
+		iov[1] = (struct iovec){ (char *)buf + cut, len - cut };
+		for (int i = 0; i < 2; i++)
+			mm[i].msg_hdr = (struct msghdr){ .msg_iov = &iov[i], .msg_iovlen = 1 };
+		poll(&p, 1, -1);
+		n = sendmmsg(fd, mm, len > cut ? 2 : 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && errno != EAGAIN)
+			return -1;
+		for (int i = 0; i < n; i++)
+			sent += mm[i].msg_len;
+	}
+	return 0;
+}
+
 static int put_file(int fd, const char *body, size_t len)
 {
 	int file = memfd_create("body", 0), err = -1;
@@ -349,6 +412,8 @@ static int put_message(int fd, const char *buf, size_t head, size_t body)
 		break;
 	case W_SENDMMSG:
 		return put_mmsg(fd, buf, len);
+	case W_SENDMMSGS:
+		return put_mmsgs(fd, buf, len);
 	case W_BYTE:
 		for (i = 0; i < head; i++)
 			if (put_all(fd, buf + i, 1))
@@ -437,13 +502,39 @@ static void *serve_connection(void *arg)
 	return NULL;
 }
 
-static void serve(char *where)
+static void *wait_for_bytes(void *arg)
+{
+	char some[4096];
+
+	if (read((int)(intptr_t)arg, some, sizeof(some)) < 0)
+		perror("sockops: read");
+	return NULL;
+}
+
+static void close_in_use(int l)
+{
+	pthread_t t;
+	int fd;
+
+	close(accept(l, NULL, NULL));
+	fd = accept(l, NULL, NULL);
+	if (pthread_create(&t, NULL, wait_for_bytes, (void *)(intptr_t)fd))
+		die("thread");
+	usleep(200000);
+	close(fd);
+}
+
+static bool reuses;
+
+static void *serve(void *where)
 {
 	int fd, l = open_socket(where, true);
 	pthread_t t;
 
 	puts("ready");
 	fflush(stdout);
+	if (reuses)
+		close_in_use(l);
 	for (;;) {
 		fd = accept4(l, NULL, NULL, SOCK_CLOEXEC);
 		if (fd < 0)
@@ -453,6 +544,16 @@ static void serve(char *where)
 		else
 			pthread_detach(t);
 	}
+	return NULL;
+}
+
+static int serve_orphaned(char *where)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, serve, where))
+		die("thread");
+	pthread_exit(NULL);
 }
 
 /* Nineteen lines before TRACEPARENT, the twentieth, eleven after it. */
@@ -510,7 +611,10 @@ int main(int argc, char **argv)
 		goto usage;
 	way_in = parse_way(argv[3]);
 	way_out = parse_way(argv[4]);
-	if (!strcmp(argv[1], "serve") && argc == 5)
+	if (!strcmp(argv[1], "serve") && argc == 6 && !strcmp(argv[5], "orphaned"))
+		return serve_orphaned(argv[2]);
+	reuses = argc == 6 && !strcmp(argv[5], "reuses");
+	if (!strcmp(argv[1], "serve") && (argc == 5 || reuses))
 		serve(argv[2]); /* does not return */
 	if (strcmp(argv[1], "get") || argc < 7 || strlen(argv[6]) > 4096)
 		goto usage;
@@ -519,7 +623,7 @@ int main(int argc, char **argv)
 		goto usage;
 	return get(argv[2], atol(argv[5]), argv[6], body, argc > 8 ? argv[8] : NULL);
 usage:
-	fputs("usage: sockops serve LISTEN READ WRITE\n"
+	fputs("usage: sockops serve LISTEN READ WRITE [orphaned | reuses]\n"
 	      "       sockops get TARGET READ WRITE COUNT PATH [BODY-BYTES [TRACEPARENT]]\n"
 	      "       sockops probe-uring\n", stderr);
 	return 2;

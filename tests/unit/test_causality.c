@@ -930,6 +930,61 @@ static void test_contexts(void **state_)
 	end_test();
 }
 
+/* Whatever came since, a request that is open is known to have brought its context. */
+static void test_context_of_an_open_request(void **state_)
+{
+	struct end s, c, busy;
+
+	start();
+	front(&s, &c);
+	busy = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	announce(&busy);
+	s.nonblock = busy.nonblock = c.nonblock = true;
+	carries(&s, WS_RX, 7, "/in", P, NULL);
+	for (unsigned i = 1; i <= 40000; i++) {
+		char other[64];
+
+		snprintf(other, sizeof(other), "00-%032x-%016x-01", i, i);
+		carries(&busy, WS_RX, 7, "/busy", other, NULL);
+		answers(&busy, 7);
+		if (i % 100)
+			continue;
+		tick(2500);
+		collect();
+		while (t.n)
+			span__free(t.spans[--t.n]);
+	}
+	carries(&c, WS_TX, 7, "/fwd", P, NULL);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/fwd"), span_of(SPAN_SERVER, "/in"), "header");
+	end_test();
+}
+
+/* Who writes a stream is known when it begins: what calls for it later need not wait for its end. */
+static void test_thread_that_streams(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	tok = reads(&s, 7, "/in");
+	data(&s, WS_TX, 7, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", NULL);
+	calls(&c, 7, "/out", &tok);
+	gets_answer(&c, 7);
+	tick(2500);
+	tick(100); /* batches leave behind the tick that fills them */
+	collect();
+	assert_int_equal(t.n, 1);
+	assert_string_equal(t.spans[0]->evidence, "thread");
+	data(&s, WS_TX, 7, "0\r\n\r\n", NULL);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/out"), span_of(SPAN_SERVER, "/in"), "thread");
+	end_test();
+}
+
 static void test_connect_failed(void **state_)
 {
 	struct ws_ev_sock e = { .ev = { .type = WS_EV_SOCK, .len = sizeof(e) } };
@@ -1042,6 +1097,8 @@ int main(void)
 		cmocka_unit_test(test_callback_of_equals),
 		cmocka_unit_test(test_callback_of_opaque),
 		cmocka_unit_test(test_contexts),
+		cmocka_unit_test(test_context_of_an_open_request),
+		cmocka_unit_test(test_thread_that_streams),
 		cmocka_unit_test(test_connect_failed),
 		cmocka_unit_test(test_lost_event),
 		cmocka_unit_test(test_failing_allocations),

@@ -401,6 +401,7 @@ void loader__stats(struct loader *l, struct stats *st)
 		row->held = (int64_t)(sum[WS_K_OUT] - row->out);
 		row->dropped[DROP_RING_FULL] = sum[WS_K_DROP_RING];
 		row->dropped[DROP_NO_STATE] = sum[WS_K_DROP_STATE];
+		row->dropped[DROP_FD_REUSED] = sum[WS_K_DROP_FD];
 		st->fault_events = sum[WS_K_FAULTS];
 		st->unseen_events = sum[WS_K_UNSEEN];
 		st->stopped_events = sum[WS_K_STOPPED];

@@ -68,7 +68,7 @@ struct exchange {
 	struct exchange *parent; /* counted */
 	enum edge edge;
 	enum match_evidence evidence;
-	uint32_t woken;	     /* unconfirmed: the context that has to answer; 0: the thread */
+	uint32_t woken;	     /* unconfirmed: the context that has to answer; 0: the thread. server: that answered */
 	uint64_t exit_until; /* provisional: its thread has to be gone by then; 0: the parent is still open */
 	uint32_t heirs[WS_HEIRS]; /* … or these goroutines; 0: none, or ended */
 	bool alone;		  /* provisional: no other request has been alive in its process since the parent began */
@@ -106,13 +106,14 @@ struct match_conn {
 	uint64_t requests;
 };
 
-/* A trace context that a process received. Direct-mapped: a later one may push it out, and is then the only one known. */
+/* A trace context that a process received. Four places for each, newest first: later ones push it out. */
 struct came {
 	uint64_t key;
 	bool again; /* with more than one request */
 };
 
 #define CAME_SLOTS 8192
+#define CAME_WAYS 4
 
 /* Threads that have called out with no request of theirs open: the newest few of a process. */
 #define OWN_SLOTS 8

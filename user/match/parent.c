@@ -47,6 +47,8 @@
 #define EXIT_NS 200000000ull
 /* One that is there so long after its call, whatever its request does, is nobody's. */
 #define LINGER_NS 2000000000ull
+/* … or goes on for so long with calls: it feeds a stream, or serves others. */
+#define WORKS_ON_NS 10000000000ull
 
 /* A thread with work of its own (a timer in a select() loop) does it again within that time. */
 #define OWN_NS 30000000000ull
@@ -284,6 +286,33 @@ bool parent__alone(const struct exchange *s)
 	return s->proc && s->proc->n_live == 1 && s->proc->last_end < s->start;
 }
 
+/* Unconfirmed calls of a request, by who answers it: this thread, in a task (0: none) that its read had woken. */
+static void confirm_children(struct exchange *server, uint32_t tid, uint32_t woken)
+{
+	struct exchange *x;
+
+	while ((x = server->children)) {
+		server->children = x->child_next;
+		x->child_next = NULL;
+		if (x->woken && x->woken != woken)
+			parent__refuse(x, "its request was answered by another task");
+		else if (!x->woken && tid != server->tid)
+			parent__refuse(x, "its request was answered by another thread");
+		else if (!x->woken && serves_several(server))
+			parent__refuse(x, SEVERAL);
+		else
+			x->edge = EDGE_FINAL;
+		exchange__put(x);
+	}
+}
+
+/* Its answer has begun (a stream): whoever writes that is known already. */
+static void confirm_if_answering(struct exchange *server)
+{
+	if (server->answered)
+		confirm_children(server, server->answered_by, server->woken);
+}
+
 static void by_thread(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	struct stream_conn *sc = stream__find(m->opts.stream(m->opts.ctx), t->sock);
@@ -318,6 +347,7 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 	x->alone = parent__alone(s);
 	parent__set(x, s, inherited ? EVIDENCE_INHERITED : EVIDENCE_THREAD,
 		   inherited ? EDGE_PROVISIONAL : EDGE_UNCONFIRMED);
+	confirm_if_answering(s);
 }
 
 static void by_context(struct match *m, struct exchange *x, const struct ws_token *t)
@@ -345,6 +375,8 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 		parent__refuse(x, OWN);
 	else
 		parent__set(x, s, e, handed || x->woken ? EDGE_UNCONFIRMED : EDGE_FINAL);
+	if (x->edge == EDGE_UNCONFIRMED)
+		confirm_if_answering(s);
 }
 
 /* Heirs are believed once they have ended; the goroutine that read has nothing to prove. */
@@ -431,6 +463,22 @@ static uint64_t context_key(const struct exchange *x)
 	return hash__bytes64(hash__bytes64(0, x->ctx_trace, 16), x->ctx_span, 8);
 }
 
+/* The places where this context may be remembered. */
+static struct came *places_of(struct proc *p, uint64_t key)
+{
+	return &p->came[key % (CAME_SLOTS / CAME_WAYS) * CAME_WAYS];
+}
+
+static struct came *find_came(struct proc *p, uint64_t key)
+{
+	struct came *c = p && p->came ? places_of(p, key) : NULL;
+
+	for (int i = 0; c && i < CAME_WAYS; i++)
+		if (c[i].key == key)
+			return &c[i];
+	return NULL;
+}
+
 void parent__context_came(struct exchange *s)
 {
 	uint64_t key = context_key(s);
@@ -442,28 +490,37 @@ void parent__context_came(struct exchange *s)
 		s->proc->came = mem__zalloc(sizeof(*c) * CAME_SLOTS);
 	if (!s->proc->came)
 		return;
-	c = &s->proc->came[key % CAME_SLOTS];
-	c->again = c->key == key;
-	c->key = key;
+	c = find_came(s->proc, key);
+	if (c) {
+		c->again = true;
+		return;
+	}
+	c = places_of(s->proc, key);
+	memmove(c + 1, c, sizeof(*c) * (CAME_WAYS - 1)); /* the oldest goes */
+	*c = (struct came){.key = key};
+}
+
+static bool brought(const struct exchange *s, const struct exchange *x)
+{
+	return s->has_ctx && !memcmp(s->ctx_span, x->ctx_span, 8) && !memcmp(s->ctx_trace, x->ctx_trace, 16);
 }
 
 /* The request that brought this context to this process; *ret_came: some request did, maybe long ago. */
 static struct exchange *received_with(struct proc *p, const struct exchange *x, bool *ret_came)
 {
-	struct came *c = p && p->came ? &p->came[context_key(x) % CAME_SLOTS] : NULL;
+	struct came *c = find_came(p, context_key(x));
 	struct exchange *found = NULL;
+	bool many = c && c->again; /* a retry, or a caller that reuses its ids: does not tell which */
 
-	*ret_came = c && c->key == context_key(x);
-	if (!*ret_came || c->again)
-		return NULL; /* a retry, or a caller that reuses its ids: does not tell which */
-	for (struct exchange *s = p->live; s; s = s->live_next) {
-		if (!s->has_ctx || memcmp(s->ctx_span, x->ctx_span, 8) || memcmp(s->ctx_trace, x->ctx_trace, 16))
+	/* What is open is known for certain; of what was, the newest is remembered. */
+	for (struct exchange *s = p ? p->live : NULL; s && !many; s = s->live_next) {
+		if (!brought(s, x))
 			continue;
-		if (found)
-			return NULL;
+		many = found != NULL;
 		found = s;
 	}
-	return found;
+	*ret_came = c || found;
+	return many ? NULL : found;
 }
 
 void parent__on_context(struct match *m, struct exchange *x)
@@ -488,24 +545,10 @@ void parent__on_context(struct match *m, struct exchange *x)
 
 void parent__on_response(struct exchange *server, uint32_t tid, const struct ws_token *token)
 {
-	uint32_t woken = token && token->flags & WS_TOKEN_WOKEN ? token->by : 0;
-	struct exchange *x;
-
 	if (token && token->kind == WS_TOK_TURN)
 		turn__answered(server, token);
-	while ((x = server->children)) {
-		server->children = x->child_next;
-		x->child_next = NULL;
-		if (x->woken && x->woken != woken)
-			parent__refuse(x, "its request was answered by another task");
-		else if (!x->woken && tid != server->tid)
-			parent__refuse(x, "its request was answered by another thread");
-		else if (!x->woken && serves_several(server))
-			parent__refuse(x, SEVERAL);
-		else
-			x->edge = EDGE_FINAL;
-		exchange__put(x);
-	}
+	server->woken = token && token->flags & WS_TOKEN_WOKEN ? token->by : 0;
+	confirm_children(server, tid, server->woken);
 }
 
 /* Made by a goroutine that was made by another, which has still to end. */
@@ -517,7 +560,7 @@ static bool is_heir(const struct exchange *x)
 void parent__on_end(struct exchange *server, bool aborted)
 {
 	/* Not answered at all: nobody else took it, so what the thread did until its peer went away, it did for it. */
-	parent__on_response(server, server->answered ? server->answered_by : server->tid, NULL);
+	confirm_children(server, server->answered ? server->answered_by : server->tid, server->woken);
 	for (struct exchange *x = server->m->provisional; x; x = x->child_next)
 		if (x->parent == server && !is_heir(x))
 			x->exit_until = server->m->now + EXIT_NS;
@@ -645,6 +688,8 @@ static bool heir_works(const struct exchange *x, uint64_t now)
 static bool outlived(struct exchange *x, uint64_t now)
 {
 	if (now == UINT64_MAX)
+		return true;
+	if (!x->open && now >= x->end + WORKS_ON_NS)
 		return true;
 	if (!x->open && now >= x->end + LINGER_NS && !heir_works(x, now))
 		return true;

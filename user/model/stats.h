@@ -30,6 +30,7 @@
 #define STATS_REASONS(X)                                                                          \
 	X(RING_FULL, "ring full", "raise --ring-size or lower --capture")                         \
 	X(NO_STATE, "no room for socket state", "raise --max-connections")                        \
+	X(FD_REUSED, "closed and reused while a call used it", "the plans fentry and socket see which connection it was") \
 	X(MALFORMED, "malformed", NULL)                                                           \
 	X(UNKNOWN_TYPE, "unknown record type", NULL)                                              \
 	X(NOT_RECORDED, "lost while recording", "record to a faster disk")                        \

@@ -322,7 +322,12 @@ struct mm_struct {
 	};
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct signal_struct {
+	atomic_t live;
 	int group_exit_code;
 };
 
@@ -398,10 +403,6 @@ typedef struct {
 } atomic64_t;
 
 typedef struct refcount_struct refcount_t;
-typedef struct {
-	int counter;
-} atomic_t;
-
 struct refcount_struct {
 	atomic_t refs;
 };
@@ -463,6 +464,9 @@ struct tcp_sock {
 	u32 write_seq;
 	u32 rcv_nxt;
 	u32 snd_nxt;
+	u32 snd_una;
+	u64 bytes_received;
+	u64 bytes_acked;
 };
 
 struct unix_sock {
