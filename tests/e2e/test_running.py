@@ -14,7 +14,7 @@ import time
 import pytest
 from chain import assert_edges, assert_exact, flask_chain
 
-from rig import SLOW, WIRESPAN, load, net, spans
+from rig import SLOW, WIRESPAN, load, net, python, spans
 from rig.spans import CLIENT, SERVER
 from rig.tracer import dropped, imbalance, stage
 
@@ -48,6 +48,34 @@ def test_select_port(services, start, nginx, tag):
     mine = assert_exact(t.stop(), tag, 10, ["n0"], outer_client=False)
     assert all(int(s.rid.split("-")[1]) < 100 for s in mine)
     assert_edges(mine, outer_client=False)  # curl is not selected: nobody's child
+
+
+# A hundred listening sockets, and the one that is asked for behind them.
+MANY = """
+import http.server, socket, sys
+others = [socket.create_server(("127.0.0.1", 0)) for _ in range(100)]
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "later"])
+def test_select_port_among_many(services, start, tag, before):
+    port = net.free_port()
+    if not before:
+        t = start("--port", str(port))
+    services.start([python(), "-c", MANY, str(port)], "many", port=port)
+    if before:
+        t = start("--port", str(port))
+    else:
+        time.sleep(0.5)  # the decision is made behind the event
+    for i in range(10):
+        curl(port, f"/r/{tag}-{i}/n0")
+    assert spans.count(spans.tagged(t.stop(), tag)) == {(SERVER, "n0"): 10}
 
 
 def test_select_pid_and_both_sides(services, start, nginx, tag):

@@ -218,6 +218,45 @@ static void test_port(void **state)
 	discover__free(d);
 }
 
+/* A process may have more listening sockets than anybody shows: what --port asks for is not lost among them. */
+static void test_many_sockets(void **state)
+{
+	start((struct discover_opts){ .port = "8000-9999" });
+	for (uint16_t i = 0; i < 3000; i++)
+		assert_int_equal(discover__listen(d, 1000 + i, 200, 1, 1000 + i), 0);
+	assert_false(traced(200));
+	for (uint16_t i = 0; i < 2000; i++)
+		assert_int_equal(discover__listen(d, 10000 + i, 200, 1, 8000 + i), 0);
+	assert_true(traced(200));
+	tell(WS_PROC_FORK, 504, 200, "nginx");
+	assert_true(traced(504));
+	for (uint16_t i = 0; i < 1999; i++)
+		discover__unlisten(d, 10000 + i);
+	assert_true(traced(200)); /* the last one is known as well as the first */
+	assert_true(traced(504));
+	discover__unlisten(d, 10000 + 1999);
+	assert_false(traced(200));
+	assert_false(traced(504));
+	discover__free(d);
+}
+
+/* Many processes share many sockets: memory has a limit, and what has ended makes room. */
+static void test_socket_limit(void **state)
+{
+	start((struct discover_opts){ .port = "1-65535" });
+	for (uint32_t i = 0; i < 4096; i++)
+		assert_int_equal(discover__listen(d, 1 + i, 200, 1, 80), 0);
+	for (uint32_t k = 0; k < 70; k++)
+		tell(WS_PROC_FORK, 1000 + k, 200, "nginx");
+	assert_true(traced(1000));
+	assert_int_equal(discover__listen(d, 9999, 300, 1, 80), 0);
+	assert_false(traced(300)); /* said, once */
+	tell(WS_PROC_EXIT, 1000, 200, "");
+	assert_int_equal(discover__listen(d, 9999, 300, 1, 80), 0);
+	assert_true(traced(300));
+	discover__free(d);
+}
+
 static void test_services(void **state)
 {
 	char buf[256];
@@ -365,6 +404,7 @@ int main(void)
 		cmocka_unit_test(test_exe),	 cmocka_unit_test(test_globs),	   cmocka_unit_test(test_port),
 		cmocka_unit_test(test_services), cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_churn),	 cmocka_unit_test(test_real),	   cmocka_unit_test(test_receiver),
+		cmocka_unit_test(test_many_sockets), cmocka_unit_test(test_socket_limit),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -15,7 +15,8 @@
 #include "user/enrich/proc_read.h"
 #include "user/enrich/service.h"
 
-#define SOCKS_MAX 64u  /* listening sockets kept per process; more are as good as these */
+#define SHOWN_MAX 64u  /* listening sockets kept per process only to show them: --port asks for none of these */
+#define SOCKS_MAX (256u << 10) /* of all processes together: 6 MiB, and as many descriptors */
 #define DEAD_MAX 1024u /* ended processes that late spans may still ask for */
 #define PORTS_MAX 64u
 
@@ -44,8 +45,8 @@ struct entry {
 	bool know_service;
 	char exe[256];
 	char service[SERVICE_NAME_MAX];
-	struct listener *socks; /* n_socks of them */
-	uint32_t n_socks;
+	struct listener *socks; /* n_socks of them, n_wanted of which --port asks for */
+	uint32_t n_socks, cap_socks, n_wanted;
 	struct entry *next_dead;
 };
 
@@ -65,6 +66,8 @@ struct discover {
 	struct entry *entries;
 	struct entry *first_dead, *last_dead;
 	uint32_t n_dead;
+	uint32_t n_socks; /* of all entries */
+	bool socks_full;  /* said */
 };
 
 /* ---- options ---------------------------------------------------------------------------------- */
@@ -237,17 +240,6 @@ static bool match_either(const char *globs, const struct entry *e)
 	return match_exe(globs, e) || (e->service[0] && glob__match_list(globs, str__of(e->service)));
 }
 
-static bool match_port(const struct discover *d, const struct entry *e)
-{
-	for (uint32_t i = 0; i < e->n_socks; i++) {
-		for (size_t k = 0; k < d->n_ports; k++) {
-			if (e->socks[i].port >= d->ports[k].from && e->socks[i].port <= d->ports[k].to)
-				return true;
-		}
-	}
-	return false;
-}
-
 /* Is there an option that says which processes are to be traced, beside --include? */
 static bool names_some(const struct discover *d)
 {
@@ -265,7 +257,7 @@ static uint32_t decide(const struct discover *d, const struct entry *e)
 		flags |= WS_PROC_LOOP;
 	if (e->excluded || (d->exclude && match_either(d->exclude, e)))
 		return flags | WS_PROC_EXCLUDED;
-	if (any && !e->named && !match_port(d, e) && !(d->exe && match_exe(d->exe, e)))
+	if (any && !e->named && !e->n_wanted && !(d->exe && match_exe(d->exe, e)))
 		return flags;
 	if (d->include && !match_either(d->include, e))
 		return flags;
@@ -286,6 +278,87 @@ static void tell(struct discover *d, struct entry *e)
 	pthread_mutex_unlock(&d->lock);
 	if (d->o.set_flags)
 		d->o.set_flags(d->o.ctx, e->tgid, flags);
+}
+
+/* ---- listening sockets ------------------------------------------------------------------------ */
+
+static bool port_wanted(const struct discover *d, uint16_t port)
+{
+	for (size_t k = 0; k < d->n_ports; k++) {
+		if (port >= d->ports[k].from && port <= d->ports[k].to)
+			return true;
+	}
+	return false;
+}
+
+static bool socks_full(struct discover *d)
+{
+	if (d->n_socks < SOCKS_MAX)
+		return false;
+	if (!d->socks_full)
+		log_warn("more than %u listening sockets: --port does not see the others", SOCKS_MAX);
+	d->socks_full = true;
+	return true;
+}
+
+static int reserve_socks(struct entry *e, uint32_t n)
+{
+	uint32_t cap = e->cap_socks ? e->cap_socks : 1;
+	struct listener *socks;
+
+	if (n <= e->cap_socks)
+		return 0;
+	while (cap < n)
+		cap *= 2;
+	socks = mem__realloc(e->socks, cap * sizeof(*socks));
+	if (!socks)
+		return -ENOMEM;
+	e->socks = socks;
+	e->cap_socks = cap;
+	return 0;
+}
+
+/* All that --port asks for: as long as one of them is open, the process is traced. */
+static int add_sock(struct discover *d, struct entry *e, const struct listener *l)
+{
+	bool wanted = port_wanted(d, l->port);
+	int err;
+
+	if (!wanted && e->n_socks - e->n_wanted >= SHOWN_MAX)
+		return 0;
+	if (socks_full(d))
+		return 0;
+	err = reserve_socks(e, e->n_socks + 1);
+	if (err)
+		return err;
+	e->socks[e->n_socks++] = *l;
+	e->n_wanted += wanted;
+	d->n_socks++;
+	return 0;
+}
+
+static void del_sock(struct discover *d, struct entry *e, uint32_t i)
+{
+	e->n_wanted -= port_wanted(d, e->socks[i].port);
+	e->socks[i] = e->socks[--e->n_socks];
+	d->n_socks--;
+}
+
+static void del_socks(struct discover *d, struct entry *e)
+{
+	d->n_socks -= e->n_socks;
+	mem__free(e->socks);
+	e->socks = NULL;
+	e->n_socks = e->cap_socks = e->n_wanted = 0;
+}
+
+static int copy_socks(struct discover *d, struct entry *e, const struct entry *from)
+{
+	int err = reserve_socks(e, from->n_socks);
+
+	for (uint32_t i = 0; i < from->n_socks && !err; i++)
+		err = add_sock(d, e, &from->socks[i]);
+	return err;
 }
 
 /* ---- the table -------------------------------------------------------------------------------- */
@@ -313,6 +386,7 @@ static void forget(struct discover *d, struct entry *e)
 	pthread_mutex_unlock(&d->lock);
 	if (e->dead)
 		unlink_dead(d, e);
+	del_socks(d, e);
 	entry__free(e);
 }
 
@@ -477,6 +551,7 @@ static int on_fork(struct discover *d, const struct ws_ev_proc *ev)
 {
 	struct entry *parent, *e = add(d, ev->tgid);
 	char comm[WS_COMM_LEN + 1] = "";
+	int err;
 
 	if (!e)
 		return -ENOMEM;
@@ -488,15 +563,9 @@ static int on_fork(struct discover *d, const struct ws_ev_proc *ev)
 		e->know_service = parent->know_service;
 		e->named |= parent->named;
 		e->receiver = parent->receiver;
-		if (parent->n_socks) {
-			e->socks = mem__alloc(parent->n_socks * sizeof(*e->socks));
-			if (e->socks) {
-				memcpy(e->socks, parent->socks, parent->n_socks * sizeof(*e->socks));
-				e->n_socks = parent->n_socks;
-			}
-		}
+		err = copy_socks(d, e, parent);
 		tell(d, e);
-		return parent->n_socks && !e->socks ? -ENOMEM : 0;
+		return err;
 	}
 	read_program(d, e, comm);
 	tell(d, e);
@@ -514,7 +583,7 @@ static int on_exec(struct discover *d, const struct ws_ev_proc *ev)
 		return -ENOMEM;
 	memcpy(comm, ev->comm, WS_COMM_LEN);
 	/* Listening sockets are close-on-exec nearly everywhere; where not, the new program shows it by accepting. */
-	e->n_socks = 0;
+	del_socks(d, e);
 	read_program(d, e, comm);
 	/* The kernel side took the new program for traced until it hears better: tell, whatever was told before. */
 	pthread_mutex_lock(&d->lock);
@@ -537,9 +606,7 @@ static void on_exit_event(struct discover *d, uint32_t tgid)
 	pthread_mutex_unlock(&d->lock);
 	if (d->o.set_flags && e->told)
 		d->o.set_flags(d->o.ctx, tgid, 0);
-	mem__free(e->socks);
-	e->socks = NULL;
-	e->n_socks = 0;
+	del_socks(d, e);
 	if (d->last_dead)
 		d->last_dead->next_dead = e;
 	else
@@ -566,8 +633,9 @@ int discover__proc_event(struct discover *d, const struct ws_ev_proc *ev)
 
 int discover__listen(struct discover *d, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port)
 {
+	struct listener l = { .sock = sock, .netns = netns, .port = port };
 	struct entry *e = find(d, tgid);
-	struct listener *socks;
+	int err;
 
 	if (!e || e->dead) {
 		e = add(d, tgid); /* its fork was lost */
@@ -581,15 +649,9 @@ int discover__listen(struct discover *d, uint64_t sock, uint32_t tgid, uint32_t 
 			return 0;
 		}
 	}
-	if (e->n_socks < SOCKS_MAX) {
-		socks = mem__realloc(e->socks, (e->n_socks + 1) * sizeof(*socks));
-		if (!socks)
-			return -ENOMEM;
-		e->socks = socks;
-		e->socks[e->n_socks++] = (struct listener){ .sock = sock, .netns = netns, .port = port };
-	}
+	err = add_sock(d, e, &l);
 	tell(d, e);
-	return 0;
+	return err;
 }
 
 void discover__unlisten(struct discover *d, uint64_t sock)
@@ -603,7 +665,7 @@ void discover__unlisten(struct discover *d, uint64_t sock)
 		for (uint32_t i = 0; i < e->n_socks; i++) {
 			if (e->socks[i].sock != sock)
 				continue;
-			e->socks[i] = e->socks[--e->n_socks];
+			del_sock(d, e, i);
 			tell(d, e);
 			break;
 		}
