@@ -152,6 +152,28 @@ def test_listeners_and_connections_from_before(services, traced, tag):
     assert {s.attrs["network.peer.port"] for s in mine if s.kind == CLIENT} == {port}
 
 
+def test_more_connections_than_room(services, traced, tag):
+    """Those that were forgotten come back: their next request is whole, and the books say what happened."""
+    port, connections, rounds = net.free_port(), 150, 3
+    services.nginx(f"server {{ listen 127.0.0.1:{port}; location / {{ return 200 ok; }} }}", port=port)
+    t = traced("--port", str(port), "--max-connections", "64")
+    held = [load.Raw(("127.0.0.1", port)) for _ in range(connections)]
+    for k in range(rounds):
+        for i, c in enumerate(held):
+            assert c.get(f"/r/{tag}-{k * connections + i}/n0")[0] == 200
+    mine = spans.tagged(t.stop(), tag)
+    for c in held:
+        c.close()
+    assert {(s.kind, s.code) for s in mine} == {(SERVER, 200)}
+    assert len({s.rid for s in mine}) == len(mine)
+    if "kernel.no_state" in dropped(t.final):  # plans whose kernel side has no more room either
+        assert 0 < len(mine) < connections * rounds
+    else:
+        assert len(mine) == connections * rounds and not dropped(t.final)
+        assert t.final["counters"]["evicted"] >= connections * rounds - 64
+        assert "--max-connections" in t.stderr()
+
+
 def test_short_lived_servers_and_clients(services, traced, tag):
     """A server that lives for one request, a client that lives for 50 ms."""
     t = traced()

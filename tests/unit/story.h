@@ -62,7 +62,8 @@ static inline void start_hooks(const struct opts *o, const struct pipeline_hooks
 	t.o = *o;
 	t.o.routes = "off";
 	t.o.default_excludes = true;
-	t.o.max_connections = t.o.max_requests = 1000;
+	t.o.max_connections = o->max_connections ? o->max_connections : 1000;
+	t.o.max_requests = 1000;
 	t.now = 1000 * MS;
 	t.q = batch_queue__new(&b);
 	t.p = pipeline__new(&t.o, &key, hooks, t.q);

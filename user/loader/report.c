@@ -12,7 +12,7 @@
 
 /* struct stats beside its rows, by name. */
 #define COUNTERS(X)                                                                                       \
-	X(requests) X(traces) X(undescribed) X(parents_proven) X(parents_remote) X(roots) X(ambiguous) X(gap_bytes)      \
+	X(requests) X(traces) X(undescribed) X(parents_proven) X(parents_remote) X(roots) X(ambiguous) X(evicted) X(gap_bytes) \
 	X(fault_events) X(unseen_events) X(stopped_events) X(skipped_events) X(missed_probes)             \
 	X(kernel_runs) X(kernel_run_ns) X(kernel_bytes)                                                    \
 	X(contexts_seen) X(contexts_unseen) X(contexts_differ) X(acked_batches) X(export_retries) X(recorded) X(recording_lost)
@@ -280,6 +280,15 @@ static void print_undescribed(FILE *out, const struct stats *st)
 			     "ended, or the machine was too busy to ask.\n", NUM(n), plural(n));
 }
 
+static void print_evicted(FILE *out, const struct stats *st)
+{
+	uint64_t n = load(&st->evicted);
+
+	if (n)
+		fprintf(out, "Evicted: %s open connection%s, idle longest, to make room: requests under way there are unfinished, "
+			     "later ones go without their peer · raise --max-connections\n", NUM(n), plural(n));
+}
+
 static void print_recording(FILE *out, const struct stats *st)
 {
 	uint64_t n = load(&st->recorded), lost = load(&st->recording_lost);
@@ -315,6 +324,7 @@ void report__end(FILE *out, const struct stats *st, const char *done, uint64_t e
 		print_cost(out, &r);
 	print_gaps(out, st);
 	print_undescribed(out, st);
+	print_evicted(out, st);
 	print_recording(out, st);
 	print_drops(out, st, false);
 	print_drops(out, st, true);
@@ -342,6 +352,7 @@ void report__text(FILE *out, const struct report *r)
 	print_cost(out, r);
 	print_gaps(out, st);
 	print_undescribed(out, st);
+	print_evicted(out, st);
 	print_recording(out, st);
 	fflush(out);
 }

@@ -81,6 +81,7 @@ struct stats {
 	uint64_t parents_proven, parents_remote, roots, ambiguous;
 	uint64_t requests, traces;
 	uint64_t undescribed; /* spans that enrich let go without the description of their process */
+	uint64_t evicted; /* connections put out of a full table while they were open */
 	uint64_t gap_bytes, fault_events, unseen_events, stopped_events, skipped_events, missed_probes;
 	uint64_t kernel_runs, kernel_run_ns, kernel_bytes;
 	/* Trace contexts of requests served: read in the kernel too, only in user space, read differently. */

@@ -711,8 +711,12 @@ static int http1_skip(void *st, enum proto_dir dir, uint64_t pos, uint64_t n, ui
 	struct flow *f = &h->flow[dir];
 	uint64_t covered;
 
-	if (n == 0 && !lost)
+	if (n == 0 && !lost) {
+		/* Shaken it is already, and what comes next may well answer what the other direction has begun with. */
+		if (f->state == HEAD && !f->counted)
+			go_lost(f, false, pos, ts);
 		return 0;
+	}
 	if (f->counted) /* a head of which too little was seen */
 		book_drop(f, f->waits ? DROP_UNMATCHED : (lost ? DROP_GAP : DROP_TRUNCATED));
 	switch (f->state) {

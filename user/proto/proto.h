@@ -86,7 +86,8 @@ struct proto_ops {
 	/*
 	 * n bytes at position `pos` passed without being seen: body beyond the capture limit, sendfile, or lost events.
 	 * All unconsumed bytes of that direction have been dropped before the call, and count as unseen too: `pos` is
-	 * the position of the first byte that the parser has not consumed. n == 0 with `lost`: nobody knows how many.
+	 * the position of the first byte that the parser has not consumed. n == 0 with `lost`: nobody knows how many;
+	 * without: this direction of a connection that was met in its middle begins here, and need not begin with a message.
 	 * `ts_ns` is when the last of them moved. `lost` tells events lost from bytes left out by policy.
 	 * Return < 0 to give up on this connection.
 	 */

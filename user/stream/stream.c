@@ -37,6 +37,7 @@ struct conn {
 	struct ws_ctl ctl;
 	uint64_t opened_ts;
 	uint64_t ended_ts, free_at; /* 0: alive */
+	bool midway; /* met, or met again, when bytes had moved already */
 	bool abandoned; /* closed by its own end while the peer had not ended its direction */
 	int end_err;
 	bool stopped, announced;
@@ -121,11 +122,13 @@ static void conn_free(struct conn *c, uint64_t now)
 	mem__free(c);
 }
 
-/* Makes room by ending the connection that was idle longest. */
+/* Makes room by ending the connection that was idle longest. It may come back. */
 static void make_room(struct stream *s)
 {
 	if (s->count < s->opts.max_connections)
 		return;
+	if (!s->closing)
+		__atomic_store_n(&stats.evicted, stats.evicted + 1, __ATOMIC_RELAXED);
 	conn_free(s->closing ? s->closing : s->waning ? s->waning : s->lru, s->now);
 }
 
@@ -392,6 +395,20 @@ static void remember(struct direction *d, const struct ws_ev_data *e)
 		memcpy(&t->ctx, e->data + e->captured, sizeof(t->ctx));
 }
 
+/*
+ * The first event of a direction, and not the first of the socket: bytes went before. In a connection that was known
+ * from its birth they were lost. In one that is met in its middle, as behind an eviction, the first direction to move
+ * says so for both: they went before that, and what the other one carries next may well be the answer to it.
+ */
+static void begin_midway(struct conn *c, const struct ws_ev_data *e)
+{
+	bool first = !c->dir[e->dir == WS_RX ? WS_TX : WS_RX].known;
+
+	c->midway |= first && !c->pub.info.born;
+	if (c->proto)
+		proto_conn__skip(c->proto, e->dir, e->pos, 0, e->ev.ts, first || !c->midway);
+}
+
 /* Accounts for what lies between the expected and the actual position. False: this event is too late. */
 static bool close_gap(struct conn *c, const struct ws_ev_data *e)
 {
@@ -403,9 +420,8 @@ static bool close_gap(struct conn *c, const struct ws_ev_data *e)
 	if (!d->known) {
 		d->known = true;
 		d->next_pos = e->pos;
-		/* The first event of a direction was not the first of the socket: bytes went before. */
-		if (lost && c->proto)
-			proto_conn__skip(c->proto, e->dir, e->pos, 0, e->ev.ts, true);
+		if (lost)
+			begin_midway(c, e);
 		return true;
 	}
 	if (e->pos < from)
