@@ -150,8 +150,14 @@ class Tracer:
                       self.stderr())
         return [int((g or "0").replace(",", "")) for g in m.groups()] if m else None
 
+    def _status_kib(self, field):
+        return int(re.search(rf"{field}:\s+(\d+)", pathlib.Path(f"/proc/{self.pid}/status").read_text()).group(1))
+
+    def rss_kib(self):
+        return self._status_kib("VmRSS")
+
     def rss_peak_kib(self):
-        return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{self.pid}/status").read_text()).group(1))
+        return self._status_kib("VmHWM")
 
     def cpu_seconds(self):
         f = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()

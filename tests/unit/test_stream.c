@@ -86,12 +86,134 @@ static void test_first_answer_lost(void **state_)
 	end_test();
 }
 
+/* ---- AF_UNIX: nothing says that a socket was closed --------------------------------------------------------- */
+
+/* An end of file, or what failed. */
+static void ends(struct end *e, int dir, int err)
+{
+	struct ws_ev_data d = { .ev = { .type = WS_EV_DATA, .len = sizeof(d), .ts = t.now++ } };
+
+	d.sock = e->id;
+	d.pos = e->pos[dir];
+	d.seq = e->seq[dir]++;
+	d.tgid = e->tgid;
+	d.tid = 1;
+	d.dir = (uint8_t)dir;
+	d.flags = err ? WS_DATA_ERROR : WS_DATA_EOF;
+	d.err = (uint16_t)err;
+	pipeline__event(t.p, &d.ev);
+}
+
+static void unix_pair(struct end *s, struct end *c, uint64_t kaddr)
+{
+	*s = make_end(PROC_B, WS_ROLE_SERVER, 0, 0);
+	*c = make_end(PROC_A, WS_ROLE_CLIENT, 0, 0);
+	s->family = c->family = AF_UNIX;
+	s->kaddr = c->peer = kaddr;
+	s->peer = c->kaddr = kaddr + 1;
+	announce(c);
+	announce(s);
+}
+
+static void exchange(struct end *s, struct end *c, const char *path)
+{
+	calls(c, 7, path, NULL);
+	reads(s, 9, path);
+	answers(s, 9);
+	gets_answer(c, 7);
+}
+
+/* A table for one connection is enough, if those that are over leave it. */
+static void start_small(uint32_t ends)
+{
+	struct opts o = { .max_connections = ends };
+
+	start_opts(&o);
+}
+
+static void test_unix_client_has_gone(void **state_)
+{
+	static const struct {
+		int dir, err;
+	} how[] = { { WS_RX, 0 }, { WS_RX, ECONNRESET }, { WS_TX, EPIPE } };
+	struct end s, c;
+
+	for (size_t k = 0; k < sizeof(how) / sizeof(*how); k++) {
+		start_small(2);
+		for (uint64_t i = 0; i < 10; i++) {
+			unix_pair(&s, &c, 1000 + 2 * i);
+			exchange(&s, &c, "/");
+			ends(&s, how[k].dir, how[k].err);
+			if (how[k].dir == WS_TX) /* says nothing about the client's own end */
+				ends(&c, WS_RX, 0);
+			tick(300);
+		}
+		assert_int_equal(stats.evicted, 0);
+		end_story();
+		assert_int_equal(t.n, 20);
+		end_test();
+	}
+}
+
+/* Nobody reads an end of file. The memory of a socket that is used again was free. */
+static void test_unix_closed_in_silence(void **state_)
+{
+	struct end s, c;
+
+	start_small(4);
+	for (int i = 0; i < 10; i++) {
+		unix_pair(&s, &c, 1000);
+		exchange(&s, &c, "/");
+		tick(300);
+	}
+	assert_int_equal(stats.evicted, 0);
+	end_story();
+	assert_int_equal(t.n, 20);
+	end_test();
+}
+
+/* A client that has shut down its side still gets what it asked for, and then it is over. */
+static void test_unix_half_closed(void **state_)
+{
+	struct end s, c;
+
+	start_small(2);
+	for (uint64_t i = 0; i < 3; i++) {
+		unix_pair(&s, &c, 1000 + 2 * i);
+		calls(&c, 7, "/slow", NULL);
+		reads(&s, 9, "/slow");
+		ends(&s, WS_RX, 0);
+		tick(30000);
+		data(&s, WS_TX, 9, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab", NULL);
+		tick(25000);
+		data(&c, WS_RX, 7, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab", NULL);
+		data(&s, WS_TX, 9, "cd", NULL);
+		data(&c, WS_RX, 7, "cd", NULL);
+		tick(300);
+	}
+	assert_int_equal(stats.evicted, 0);
+	end_story();
+	assert_int_equal(t.n, 6);
+	for (size_t i = 0; i < t.n; i++) {
+		const struct attr *a = span__find(t.spans[i], "http.response.status_code");
+
+		assert_non_null(a);
+		assert_int_equal(a->i, 200);
+		assert_null(span__find(t.spans[i], "error.type"));
+		assert_null(span__find(t.spans[i], "wirespan.unfinished"));
+	}
+	end_test();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_evicted),
 		cmocka_unit_test(test_closed_is_not_evicted),
 		cmocka_unit_test(test_first_answer_lost),
+		cmocka_unit_test(test_unix_client_has_gone),
+		cmocka_unit_test(test_unix_closed_in_silence),
+		cmocka_unit_test(test_unix_half_closed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -247,6 +247,9 @@ static void do_skip(struct proto_conn *c, struct direction *d, uint64_t n, uint6
 static void do_eof(struct proto_conn *c, struct direction *d)
 {
 	drop_bytes(d);
+	dynbuf__free(&d->buf); /* nothing comes any more, and the connection may stay for long */
+	mem__free(d->queue);
+	d->queue = NULL;
 	d->end_told = true;
 	c->ops->eof(c->st, proto_dir(c, d), d->end_ts, d->end_err, &c->io);
 }

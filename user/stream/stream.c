@@ -36,6 +36,7 @@ struct conn {
 	struct direction dir[2];
 	struct ws_ctl ctl;
 	uint64_t opened_ts;
+	uint32_t open; /* requests that are not over */
 	uint64_t ended_ts, free_at; /* 0: alive */
 	bool midway; /* met, or met again, when bytes had moved already */
 	bool abandoned; /* closed by its own end while the peer had not ended its direction */
@@ -190,6 +191,8 @@ static void on_msg(void *ctx, const struct msg *m)
 
 	if (m->kind == MSG_REQUEST || m->kind == MSG_RESPONSE)
 		t = transfer_find(d, m->pos);
+	c->open += m->kind == MSG_REQUEST;
+	c->open -= m->kind == MSG_RESPONSE_END || m->kind == MSG_ABORT;
 	c->pub.newest = &d->last[(d->n - 1) % TRANSFERS];
 	c->s->next.msg(c->s->next.ctx, &c->pub, m, t);
 	c->pub.newest = NULL;
@@ -241,7 +244,28 @@ static bool conn_attach_proto(struct conn *c)
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
-/* The newest socket of that name: an older one has gone without a word. */
+static void close_later(struct stream *s, struct conn *c, struct conn **list, uint64_t ts, uint64_t linger)
+{
+	c->ended_ts = ts;
+	c->free_at = ts + linger;
+	list_move(list, c);
+}
+
+/*
+ * AF_UNIX: this end or the other one has ended its direction. What is answered is over; a server that was left alone
+ * with a request may still work on it, and a client that only shut down its side waits for the answer.
+ */
+static void unix_wane(struct stream *s, struct conn *c, uint64_t ts)
+{
+	if (c->list == &s->closing)
+		return;
+	if (c->open)
+		close_later(s, c, &s->waning, ts, LINGER_UNIX_NS);
+	else
+		close_later(s, c, &s->closing, ts, LINGER_NS);
+}
+
+/* The newest socket of that name: the memory of an older one was free again, so both of its ends are closed. */
 static void name_unix(struct conn *c)
 {
 	struct stream *s = c->s;
@@ -253,6 +277,8 @@ static void name_unix(struct conn *c)
 	if (old) {
 		HASH_DELETE(hk, s->by_kaddr, old);
 		memset(&old->hk, 0, sizeof(old->hk));
+		if (old->list != &s->closing)
+			close_later(s, old, &s->closing, s->now, LINGER_NS);
 	}
 	HASH_ADD(hk, s->by_kaddr, pub.kaddr, sizeof(c->pub.kaddr), c);
 }
@@ -316,13 +342,6 @@ static void end_direction(struct conn *c, enum ws_dir dir, uint64_t ts, int err)
 		proto_conn__eof(c->proto, dir, ts, err);
 }
 
-static void close_later(struct stream *s, struct conn *c, struct conn **list, uint64_t ts, uint64_t linger)
-{
-	c->ended_ts = ts;
-	c->free_at = ts + linger;
-	list_move(list, c);
-}
-
 /*
  * AF_UNIX: one end has read an end of file, so the other has closed or shut down. A client that has
  * read it is done with the connection; a server may still have to answer.
@@ -341,9 +360,9 @@ static void unix_ended(struct stream *s, struct conn *c, uint64_t ts)
 		if (peer)
 			close_later(s, peer, &s->closing, ts, LINGER_NS);
 	} else {
-		close_later(s, c, &s->waning, ts, LINGER_UNIX_NS);
-		if (peer && peer->list != &s->closing)
-			close_later(s, peer, &s->waning, ts, LINGER_UNIX_NS);
+		unix_wane(s, c, ts);
+		if (peer)
+			unix_wane(s, peer, ts);
 	}
 }
 
@@ -468,10 +487,8 @@ static void push_data(struct stream *s, const struct ws_ev_data *e)
 		stats__drop(ST_STREAM, DROP_NO_MEMORY, 1);
 		return;
 	}
-	if (c->list != &s->closing) {
-		c->free_at = 0;
+	if (c->list == &s->lru)
 		list_move(&s->lru, c);
-	}
 	c->pub.info.tgid = e->tgid;
 	if (c->stopped) {
 		stats__out(ST_STREAM, 1);
@@ -488,14 +505,12 @@ static void push_data(struct stream *s, const struct ws_ev_data *e)
 		return;
 	}
 	stats__out(ST_STREAM, 1);
-	if (e->flags & WS_DATA_ERROR) {
-		end_direction(c, e->dir, e->ev.ts, e->err);
-		return;
-	}
-	if (e->flags & WS_DATA_EOF) {
-		end_direction(c, WS_RX, e->ev.ts, 0);
-		if (c->pub.info.family == AF_UNIX)
+	if (e->flags & (WS_DATA_ERROR | WS_DATA_EOF)) {
+		end_direction(c, e->dir, e->ev.ts, e->flags & WS_DATA_ERROR ? e->err : 0);
+		if (c->pub.info.family == AF_UNIX && e->dir == WS_RX)
 			unix_ended(s, c, e->ev.ts);
+		else if (c->pub.info.family == AF_UNIX)
+			unix_wane(s, c, e->ev.ts);
 		return;
 	}
 	remember(&c->dir[e->dir], e);
@@ -503,6 +518,8 @@ static void push_data(struct stream *s, const struct ws_ev_data *e)
 		s->next.ingress(s->next.ctx, &c->pub, e);
 	feed(c, e);
 	c->dir[e->dir].next_pos = e->pos + e->size;
+	if (c->list == &s->waning)
+		unix_wane(s, c, e->ev.ts);
 }
 
 void stream__push(struct stream *s, const struct ws_ev *ev)
