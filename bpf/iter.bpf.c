@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Sockets that were there before: every open file of every task, so that sockets of all network
+ * Sockets that nobody else tells of: those that were there before, and AF_UNIX ones that are gone.
+ *
+ * What was there before: every open file of every task, so that sockets of all network
  * namespaces are found (iter/tcp sees one namespace only). Run twice: listeners first, because the
  * role of a connection follows from them.
  */
@@ -76,5 +78,54 @@ int existing_sockets(struct bpf_iter__task_file *ctx)
 		}
 	}
 	seq_sock(ctx->meta->seq, sk, st, task->tgid);
+	return 0;
+}
+
+/* False: no room. The next sweep tells it. */
+static __always_inline bool emit_gone(__u64 id)
+{
+	struct ws_ev_state *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e)
+		return false;
+	ev_init(&e->ev, WS_EV_STATE, sizeof(*e));
+	e->sock = id;
+	e->tgid = e->tid = 0;
+	e->state = WS_SS_CLOSED;
+	e->err = 0;
+	e->pad = 0;
+	e->tx_pos = 0;
+	count(WS_K_IN, 1);
+	count(WS_K_OUT, 1);
+	bpf_ringbuf_submit(e, wake_flags(sizeof(*e)));
+	return true;
+}
+
+/* The memory behind a key may be anybody's: it is read through a helper, and only ever compared. */
+SEC("iter/bpf_map_elem")
+int gone_sockets(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct unix_ref *v = ctx->value, *again, r;
+	struct sock_state *st;
+	struct sock *sk;
+
+	if (!ctx->key || !v)
+		return 0;
+	r.key = v->key;
+	r.ino = v->ino;
+	r.id = v->id;
+	sk = (struct sock *)r.key;
+	if (BPF_CORE_READ(sk, sk_socket, file, f_inode, i_ino) == r.ino)
+		return 0;
+	/* The element may have been used again while it was copied. */
+	again = bpf_map_lookup_elem(&unix_socks, &r.key);
+	if (!again || again->key != r.key || again->ino != r.ino || again->id != r.id || !emit_gone(r.id))
+		return 0;
+	bpf_map_delete_elem(&unix_socks, &r.key);
+	if (cfg.sk_storage)
+		return 0;
+	st = bpf_map_lookup_elem(&sock_states, &r.key);
+	if (st && st->id == r.id)
+		bpf_map_delete_elem(&sock_states, &r.key);
 	return 0;
 }

@@ -9,6 +9,7 @@ volatile __u32 iter_done = 0;
 struct events_map events SEC(".maps");
 struct sk_states_map sk_states SEC(".maps");
 struct sock_states_map sock_states SEC(".maps");
+struct unix_socks_map unix_socks SEC(".maps");
 struct thread_states_map thread_states SEC(".maps");
 struct procs_map procs SEC(".maps");
 struct runtimes_map runtimes SEC(".maps");

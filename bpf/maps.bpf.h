@@ -111,6 +111,7 @@ struct listen_key {
 #define HASH_FLAGS BPF_F_NO_PREALLOC
 #define PROCS_MAX 65536
 #endif
+#define UNIX_SOCKS_MAX 16384
 
 struct events_map {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -130,6 +131,24 @@ struct sock_states_map {
 	__uint(max_entries, 65536); /* resized by the loader */
 	__type(key, __u64);
 	__type(value, struct sock_state);
+};
+
+/*
+ * AF_UNIX has no hook at its end. What is in here is looked at from time to time (iter.bpf.c): a socket that was closed
+ * has lost its inode, and where its memory is another one's now, that has another inode.
+ */
+struct unix_ref {
+	__u64 key; /* the hash key again */
+	__u64 ino;
+	__u64 id;
+};
+
+struct unix_socks_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, HASH_FLAGS);
+	__uint(max_entries, UNIX_SOCKS_MAX);
+	__type(key, __u64);
+	__type(value, struct unix_ref);
 };
 
 struct thread_states_map {
@@ -213,6 +232,7 @@ struct kstats_map {
 extern struct events_map events SEC(".maps");		     /* kernel -> pipeline thread */
 extern struct sk_states_map sk_states SEC(".maps");	     /* kernel only; freed with the socket */
 extern struct sock_states_map sock_states SEC(".maps");	     /* kernel only; deleted at TCP_CLOSE */
+extern struct unix_socks_map unix_socks SEC(".maps");	     /* kernel only; deleted by the sweep */
 extern struct thread_states_map thread_states SEC(".maps");  /* kernel only; freed with the thread (legacy: deleted at its exit) */
 extern struct procs_map procs SEC(".maps");		     /* control thread; kernel at fork, exec, exit */
 extern struct runtimes_map runtimes SEC(".maps");	     /* control thread; kernel at fork, exec, exit */

@@ -337,6 +337,15 @@ static __always_inline __u64 sock_new_id(void)
 	return bpf_ktime_get_ns() << 10 | (bpf_get_smp_processor_id() & 0x3ff);
 }
 
+/* Without room nothing is lost but the sweep: its connection stays until the table of user space is full. */
+static __always_inline void unix_watch(struct sock *sk, struct sock_state *st)
+{
+	struct unix_ref r = { .key = (__u64)sk, .ino = sock_ino(sk), .id = st->id };
+
+	if (r.ino)
+		bpf_map_update_elem(&unix_socks, &r.key, &r, BPF_ANY);
+}
+
 /* Fills a state that was just created, from the socket itself. `pid_tgid`: who it belongs to, 0 unknown. */
 static __always_inline void sock_init(struct sock *sk, struct sock_state *st, __u64 pid_tgid)
 {
@@ -346,10 +355,12 @@ static __always_inline void sock_init(struct sock *sk, struct sock_state *st, __
 	st->tid = (__u32)pid_tgid;
 	st->born = iter_done;
 	st->seqpos = sock_has_seq(sk);
-	if (st->family == AF_UNIX)
+	if (st->family == AF_UNIX) {
 		st->role = unix_role((struct unix_sock *)sk);
-	else
+		unix_watch(sk, st);
+	} else {
 		st->role = sock_is_listening(sk, sock_netns(sk)) ? WS_ROLE_SERVER : WS_ROLE_CLIENT;
+	}
 }
 
 #endif

@@ -38,6 +38,8 @@
 #define CLOCK_NS 10000000000ull
 /* Event loops are hooked that long before any of them has called out. */
 #define LOOP_TRIAL_NS 5000000000ull
+/* AF_UNIX sockets that were closed without a word are looked for that often. */
+#define SWEEP_NS 5000000000ull
 #define MAILBOX_MAX (8u << 20)
 /* Records of the kernel between two looks at the mail: under load the ring is never empty, and answers must come in. */
 #define LOOK_EVERY 256u
@@ -78,6 +80,7 @@ struct live {
 	int stop; /* atomic: the pipeline thread ends */
 	uint32_t loops; /* processes on the list of event loops */
 	uint64_t loops_since;
+	uint64_t swept;
 	bool loops_call; /* one of them has opened a connection */
 	struct follow *follow; /* NULL: the evidence of all runtimes is switched off */
 	uint32_t runtimes;     /* bit per enum ws_runtime_kind that is followed */
@@ -269,6 +272,18 @@ static void review_loops(struct live *l, uint64_t now)
 		loader__loop_hooks(l->loader, false);
 }
 
+static void sweep(struct live *l, uint64_t now)
+{
+	int err;
+
+	if (now - l->swept < SWEEP_NS)
+		return;
+	err = loader__sweep(l->loader);
+	if (err)
+		log_debug("closed AF_UNIX sockets cannot be looked for: %s", strerror(-err));
+	l->swept = now;
+}
+
 static void describe(struct live *l, const struct note *n, const char *tail)
 {
 	struct dynbuf out;
@@ -400,6 +415,7 @@ static int control_loop(struct live *l, int sigfd)
 		int code;
 
 		review_loops(l, now);
+		sweep(l, now);
 		if (l->follow)
 			follow__tick(l->follow, now);
 		if (end && now >= end)

@@ -2,6 +2,7 @@
 """Spans seen = requests sent, by simple clients and servers, at 1, 64 and 512 connections."""
 import os
 import subprocess
+import time
 
 import pytest
 from chain import assert_edges, assert_exact, gunicorn
@@ -151,6 +152,27 @@ def test_unix_connections_that_end(services, traced, tag, tmp_path, server, firs
     assert t.rss_kib() - before < n * 2  # both ends of a connection take 8 KiB
     mine = assert_exact(t.stop(), tag, first + n, ["n0"])
     assert_edges(mine)
+
+
+def test_unix_connections_that_end_at_once(services, traced, tag, tmp_path):
+    """Many were open, and are closed in silence; none is opened any more that would show it. They make room for others."""
+    path, port, n = tmp_path / "s", net.free_port(), 400
+    services.nginx(f"""server {{ listen unix:{path}; listen 127.0.0.1:{port} backlog=1024;
+        location / {{ return 200 ok; }} }}""", unix=path)
+    t = traced("--max-connections", str(3 * n))  # ends; those of either kind fit
+    for address in (str(path), ("127.0.0.1", port)):
+        held = [load.Raw(address) for _ in range(n)]
+        for i, c in enumerate(held):
+            assert c.get(f"/r/{tag}-{i if address == str(path) else i + n}/n0")[0] == 200
+        if address == str(path):
+            for c in held:
+                c.close()
+            time.sleep(6 + 2 * SLOW)  # they are looked for every 5 s
+    mine = assert_exact(t.stop(), tag, 2 * n, ["n0"])
+    for c in held:
+        c.close()
+    assert_edges(mine)
+    assert t.final["counters"]["evicted"] == 0 and "kernel.no_state" not in dropped(t.final)
 
 
 def test_listeners_and_connections_from_before(services, traced, tag):

@@ -172,6 +172,28 @@ static void test_unix_closed_in_silence(void **state_)
 	end_test();
 }
 
+/* What the kernel finds closed when it looks. A request that is open then will not be answered. */
+static void test_unix_swept(void **state_)
+{
+	struct end s, c;
+
+	start_small(2);
+	for (uint64_t i = 0; i < 10; i++) {
+		unix_pair(&s, &c, 1000 + 2 * i);
+		calls(&c, 7, "/open", NULL);
+		reads(&s, 9, "/open");
+		state(&s, WS_SS_CLOSED, 0);
+		state(&c, WS_SS_CLOSED, 0);
+		tick(300);
+	}
+	assert_int_equal(stats.evicted, 0);
+	end_story();
+	assert_int_equal(t.n, 20);
+	for (size_t i = 0; i < t.n; i++)
+		assert_non_null(span__find(t.spans[i], "error.type"));
+	end_test();
+}
+
 /* A client that has shut down its side still gets what it asked for, and then it is over. */
 static void test_unix_half_closed(void **state_)
 {
@@ -214,6 +236,7 @@ int main(void)
 		cmocka_unit_test(test_unix_client_has_gone),
 		cmocka_unit_test(test_unix_closed_in_silence),
 		cmocka_unit_test(test_unix_half_closed),
+		cmocka_unit_test(test_unix_swept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,6 +27,7 @@ struct loader {
 	bool loop_on, loop_refused; /* refused once, refused for good */
 	struct bpf_link *loop_links[8];
 	struct uprobes *uprobes;
+	struct bpf_link *sweep; /* made at the first one */
 };
 
 static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list args)
@@ -180,6 +181,7 @@ void loader__close(struct loader *l)
 	if (!l)
 		return;
 	loader__loop_hooks(l, false);
+	bpf_link__destroy(l->sweep);
 	if (l->ctl)
 		munmap(l->ctl, sizeof(struct ws_ctl) * WS_CTL_SLOTS);
 	ring_buffer__free(l->ring);
@@ -261,6 +263,33 @@ int loader__existing_sockets(struct loader *l)
 	if (err)
 		log_warn("existing sockets could not be listed: %s: connections made before now may miss their role.",
 			 strerror(-err));
+	return err;
+}
+
+int loader__sweep(struct loader *l)
+{
+	char buf[64]; /* nothing is written to it: what is found goes to the ring */
+	int fd, err = 0;
+	ssize_t n;
+
+	if (!l->sweep) {
+		union bpf_iter_link_info info = { .map.map_fd = (uint32_t)programs__map(&l->p, "unix_socks") };
+		LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info, .link_info_len = sizeof(info));
+
+		l->sweep = bpf_program__attach_iter(bpf_object__find_program_by_name(l->p.obj, "gone_sockets"), &opts);
+		if (!l->sweep)
+			return -errno;
+	}
+	fd = bpf_iter_create(bpf_link__fd(l->sweep));
+	if (fd < 0)
+		return fd;
+	while ((n = read(fd, buf, sizeof(buf))) != 0) {
+		if (n < 0 && errno != EINTR && errno != EAGAIN) {
+			err = -errno;
+			break;
+		}
+	}
+	close(fd);
 	return err;
 }
 

@@ -38,6 +38,8 @@ int loader__poll(struct loader *l, int timeout_ms);
 void loader__on_record(struct loader *l, void (*fn)(void *ctx, const void *rec, size_t len), void *ctx);
 /* Reports sockets that exist already, through the same callback. Call once, after the hooks are live. */
 int loader__existing_sockets(struct loader *l);
+/* Control thread: has the kernel tell of AF_UNIX sockets that were closed since the last time (events in the ring). */
+int loader__sweep(struct loader *l);
 
 /* Control thread. flags: WS_PROC_*. */
 int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags);

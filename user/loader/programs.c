@@ -42,10 +42,10 @@ bool program__is_loop(const struct bpf_program *prog)
 	return starts_with(bpf_program__name(prog), "loop_");
 }
 
-/* The iterator is run, not attached. */
+/* Iterators are run, not attached. */
 static bool attached_at_start(const struct bpf_program *prog)
 {
-	return !program__is_loop(prog) && !uprobe__is_runtime(prog) && strcmp(bpf_program__name(prog), "existing_sockets");
+	return !program__is_loop(prog) && !uprobe__is_runtime(prog) && !starts_with(bpf_program__section_name(prog), "iter/");
 }
 
 /* Functions come and go between kernels: a program whose function is not there is left out. */
@@ -53,7 +53,9 @@ static bool target_exists(const struct btf *kernel, const struct bpf_program *pr
 {
 	const char *section = bpf_program__section_name(prog), *fn = strchr(section, '/');
 
-	if (!starts_with(section, "fexit/") && !starts_with(section, "kprobe/") && !starts_with(section, "kretprobe/"))
+	if (!strcmp(section, "iter/bpf_map_elem"))
+		fn = "/bpf_iter_bpf_map_elem";
+	else if (!starts_with(section, "fexit/") && !starts_with(section, "kprobe/") && !starts_with(section, "kretprobe/"))
 		return true;
 	return btf__find_by_name_kind(kernel, fn + 1, BTF_KIND_FUNC) > 0;
 }

@@ -12,6 +12,7 @@
 
 struct bio_vec;
 struct bpf_iter_meta;
+struct bpf_map;
 struct fdtable;
 struct file;
 struct file_operations;
@@ -242,6 +243,21 @@ struct bpf_iter__task {
 	};
 	union {
 		struct task_struct *task;
+	};
+};
+
+struct bpf_iter__bpf_map_elem {
+	union {
+		struct bpf_iter_meta *meta;
+	};
+	union {
+		struct bpf_map *map;
+	};
+	union {
+		void *key;
+	};
+	union {
+		void *value;
 	};
 };
 
