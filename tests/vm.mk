@@ -23,7 +23,11 @@ vm-bench: deps all tools $(O)/tests/tools/sink
 vm-shell: deps all
 	$(VM) $(VMARGS) --shell '$(KERNEL)'
 
-.PHONY: test-vm test-vm-full
+.PHONY: vm-unit test-vm test-vm-full
+## make vm-unit      what the machinery below makes of guests that do not do well; boots nothing (root)
+vm-unit: deps
+	$(Q)$(PY) -m pytest -q --timeout=120 tests/vm $(ARGS)
+
 ## make test-vm      a short selection of the end-to-end tests under 5.10 and the newest kernel, every plan they grant
 test-vm: deps all tools
 	$(Q)tests/vm/matrix.py $(ARGS)

@@ -16,7 +16,7 @@ OUT = pathlib.Path(os.environ.get("WS_OUT") or ROOT / ".output")
 MAKE = os.environ.get("MAKE", "make")
 
 # name, make target, how its own count reads. Where a part has no count it is one test.
-PARTS = ["build", "lint", "unit", "runtimes", "fuzz", "e2e", "scenarios", "accuracy", "vm"]
+PARTS = ["build", "lint", "unit", "runtimes", "fuzz", "e2e", "scenarios", "accuracy", "vm-unit", "vm"]
 TARGETS = {"build": "all", "accuracy": "accuracy-short", "vm": "test-vm"}
 NOT_RUN = ["bench (own target: figures, not tests)", "accuracy at 1, 128 and 512 connections (own target)",
            "test-vm-full (own target: every kernel and restriction)",
@@ -34,7 +34,7 @@ def counts(name, text, ok):
         passed = sum(int(n) for n in re.findall(r"^\[  PASSED  \]\D*(\d+) test", text, re.M))
         failed = sum(int(n) for n in re.findall(r"^\[  FAILED  \]\D*(\d+) test", text, re.M))
         failed += len(re.findall(r"^FAILED \S+", text, re.M)) if not failed else 0
-    elif name in ("runtimes", "e2e"):  # pytest: "3 failed, 10 passed, 1 skipped in 2.1s"
+    elif name in ("runtimes", "e2e", "vm-unit"):  # pytest: "3 failed, 10 passed, 1 skipped in 2.1s"
         last = (re.findall(r"^.*\d+ (?:passed|failed|error).* in [\d.]+s.*$", text, re.M) or [""])[-1]
         for n, what in re.findall(r"(\d+) (passed|failed|error|errors|skipped)", last):
             passed += int(n) if what == "passed" else 0

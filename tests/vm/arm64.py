@@ -17,7 +17,7 @@ import guest
 import initramfs
 import kernel
 import vm
-from errors import VmError
+from errors import VmError, reason
 
 OUT = pathlib.Path(os.environ.get("WS_OUT") or guest.ROOT / ".output").absolute()
 SUITES = ["bookworm", "bookworm-security"]
@@ -96,11 +96,14 @@ def build(tree):
 
 def boot(results, plans, options, sinks):
     """Result of arm64_guest.py in a guest, with what it wrote in `results`."""
-    tree = userland()
-    shutil.copy(build(tree), results / "wirespan")
-    (results / "tests").mkdir()
-    shutil.copytree(guest.ROOT / "tests/rig", results / "tests/rig", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(guest.ROOT / "tests/vm/arm64_guest.py", results / "tests")
+    try:
+        tree = userland()
+        shutil.copy(build(tree), results / "wirespan")
+        (results / "tests").mkdir()
+        shutil.copytree(guest.ROOT / "tests/rig", results / "tests/rig", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(guest.ROOT / "tests/vm/arm64_guest.py", results / "tests")
+    except OSError as e:
+        raise VmError(f"kernel {KERNEL} arm64: {reason(e)}") from e
     options.root, options.busybox = str(tree), tree / "bin/busybox"
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "WS_BINARY": "/run/vm/results/wirespan",
                    "WS_PLANS": ",".join(plans)}

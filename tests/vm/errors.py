@@ -10,6 +10,12 @@ class VmError(Exception):
         self.console = console
 
 
+def reason(e):
+    """What the system says of an OSError, and of which file."""
+    text = e.strerror or str(e) or type(e).__name__
+    return f"{e.filename}: {text}" if e.filename else text
+
+
 class NotBooted(VmError):
     """The guest hung before the command began, so that it can be tried again."""
 

@@ -17,7 +17,7 @@ import time
 import tty
 
 import initramfs
-from errors import Hung, NotBooted, VmError
+from errors import Hung, NotBooted, VmError, reason
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAKE_OWN = re.compile(r"MAKE|MFLAGS|LD_|DEBIAN_FRONTEND|_$|OLDPWD|SHLVL|DISPLAY|XDG_|DBUS_|SSH_|TMUX|SUDO_")
@@ -153,7 +153,11 @@ class Guest:
     def _start(self, command, environment, cwd):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="ws-vm-"))
         initrd = self.dir / "initrd"
-        initramfs.with_files(initramfs.build(self.kernel, self.options.busybox), initrd, self._files(command, environment, cwd))
+        try:
+            base = initramfs.build(self.kernel, self.options.busybox)
+        except VmError as e:  # knows of modules and of busybox, not for whom
+            raise self.error(str(e)) from e
+        initramfs.with_files(base, initrd, self._files(command, environment, cwd))
         names = ["console", "control", "out", "err", *(["tty"] if self.options.shell else [])]
         fds = {name: self._channel(name) for name in names}
         try:
@@ -246,6 +250,10 @@ class Guest:
             if self.result.code is None:
                 said = (self.dir / "qemu.log").read_text(errors="replace").strip().splitlines()
                 raise self.error(f"qemu ended ({self.qemu.returncode}) {self.state}: {said[-1] if said else 'no message'}")
+        except OSError as e:  # a full disk, a share that is gone, an output that takes no more
+            raise self.error(reason(e)) from e
+        except subprocess.TimeoutExpired as e:
+            raise self.error("qemu did not end with its guest") from e
         finally:
             self._stop()
         self.result.took = time.monotonic() - self.began

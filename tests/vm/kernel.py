@@ -19,7 +19,7 @@ import time
 import zlib
 
 import apt
-from errors import VmError
+from errors import VmError, reason
 
 CACHE = pathlib.Path(os.environ.get("WS_CACHE") or "/var/cache/wirespan")
 ALIAS_FOR = 7 * 24 * 3600  # seconds for which a short name keeps its meaning
@@ -209,4 +209,4 @@ def get(name, arch="amd64"):
             alias.write_text(kernel.version + "\n")
             return kernel
     except (VmError, OSError) as e:
-        raise VmError(f"kernel {name}: {e}") from e
+        raise VmError(f"kernel {name}: {reason(e) if isinstance(e, OSError) else e}") from e

@@ -11,6 +11,7 @@ A row fails if a test fails or hangs, if no test passed, if `wirespan features` 
 left, or if the kernel complains. A kernel that cannot be had or does not boot is one failure; the others go on.
 """
 import argparse
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -25,7 +26,7 @@ sys.dont_write_bytecode = True
 import arm64  # noqa: E402
 import guest  # noqa: E402
 import vm  # noqa: E402
-from errors import Hung, VmError  # noqa: E402
+from errors import Hung, VmError, reason  # noqa: E402
 
 OUT = pathlib.Path(os.environ.get("WS_OUT") or guest.ROOT / ".output").absolute()
 ALL_PLANS = ("fentry", "kprobe", "socket", "syscall")
@@ -144,7 +145,10 @@ def judge(outcome, result, results, plans):
     for p in sorted(granted - set(row.plans)):
         bad.append(f"plan {p} is granted; the table does not have it")
     if (results / "junit.xml").exists():
-        outcome.plans = read_junit(results / "junit.xml")
+        try:
+            outcome.plans = read_junit(results / "junit.xml")
+        except xml.etree.ElementTree.ParseError as e:  # the disk was full, or the guest ended meanwhile
+            bad.append(f"junit.xml: {e}")
         for p in plans:
             if not any(outcome.plans.get(p, [0, 0, 0])[:2]):
                 bad.append(f"plan {p}: no test of it ran")
@@ -174,30 +178,21 @@ def run_once(row, plan, logs):
     print(f"== {row.name}: {row.kernel}{' ' + row.cmdline if row.cmdline else ''}", flush=True)
     outcome, result = Outcome(row), None
     results = logs / re.sub(r"[^\w.=-]+", "-", row.name)
-    shutil.rmtree(results, ignore_errors=True)
-    results.mkdir(parents=True)
     plans = [p for p in row.plans if plan in (None, p)]
-    options = guest.Options(cmdline=row.cmdline, sysctl=row.sysctl, cgroup=row.cgroup, calm=row.calm,
-                            timeout=row.timeout, results=str(results))
-    env = {"WS_OUT": str(OUT), "WS_PLANS": ",".join(plans)}
     began = time.monotonic()
-    with open(results / "output", "wb") as log:
-        def sink(data):
-            log.write(data)
-            vm.to_fd(1)(data)
-        try:
-            if row.arch == "arm64":
-                result = arm64.boot(results, plans, options, {"out": sink, "err": sink})
-            else:
-                result = vm.boot(row.kernel, f"set -- {quoted(row.tests)}\n{COMMAND}", options,
-                                 {"out": sink, "err": sink}, env, cwd=str(guest.ROOT))
-            outcome.boot = result.boot
-        except VmError as e:
-            vm.complain(e)
-            outcome.hung = str(e) if isinstance(e, Hung) else ""
-            outcome.failures.append(str(e))
+    try:
+        result = in_guest(row, plans, results)
+        outcome.boot = result.boot
+    except VmError as e:
+        vm.complain(e)
+        outcome.hung = str(e) if isinstance(e, Hung) else ""
+        outcome.failures.append(str(e))
+        with contextlib.suppress(OSError):  # it has been shown
             (results / "console").write_text(e.console)
-    judge(outcome, result, results, plans)
+    try:
+        judge(outcome, result, results, plans)
+    except OSError as e:
+        outcome.failures.append(f"kernel {row.kernel}: {reason(e)}")
     outcome.took = time.monotonic() - began
     passed, failed, skipped = outcome.sums()
     for text in outcome.failures:
@@ -205,6 +200,26 @@ def run_once(row, plan, logs):
     print(f"== {row.name}: {passed} passed, {failed} failed{f', {skipped} skipped' if skipped else ''}; booted in "
           f"{outcome.boot:.0f} s, {outcome.took:.0f} s in all", flush=True)
     return outcome
+
+
+def in_guest(row, plans, results):
+    """The guest's Result; what it prints is shown and kept in `results`. Whatever goes wrong is a VmError."""
+    options = guest.Options(cmdline=row.cmdline, sysctl=row.sysctl, cgroup=row.cgroup, calm=row.calm,
+                            timeout=row.timeout, results=str(results))
+    env = {"WS_OUT": str(OUT), "WS_PLANS": ",".join(plans)}
+    try:
+        shutil.rmtree(results, ignore_errors=True)
+        results.mkdir(parents=True)
+        with open(results / "output", "wb", buffering=0) as log:
+            def sink(data):
+                vm.to_fd(1)(data)
+                log.write(data)
+            sinks = {"out": sink, "err": sink}
+            if row.arch == "arm64":
+                return arm64.boot(results, plans, options, sinks)
+            return vm.boot(row.kernel, f"set -- {quoted(row.tests)}\n{COMMAND}", options, sinks, env, cwd=str(guest.ROOT))
+    except OSError as e:
+        raise VmError(f"kernel {row.kernel}: {reason(e)}") from e
 
 
 def cell(outcome, plan):

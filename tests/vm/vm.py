@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 import accel  # noqa: E402
 import guest  # noqa: E402
 import kernel  # noqa: E402
-from errors import NotBooted, VmError  # noqa: E402
+from errors import NotBooted, VmError, reason  # noqa: E402
 
 FAILED = 125
 # Seen with qemu 7.2 on a loaded host, one boot of ten: a processor spins in a static branch that the other one has
@@ -108,6 +108,9 @@ def main():
             r = boot(*a.kernel, options, sinks, env)
     except VmError as e:
         complain(e)
+        return FAILED
+    except OSError as e:
+        complain(VmError(f"kernel {a.kernel[0]}: {reason(e)}"))
         return FAILED
     except KeyboardInterrupt:
         print("vm: interrupted", file=sys.stderr)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What vm.py and matrix.py make of a guest that does not do well. Nothing is booted: qemu is a script that says what it is told."""
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+VERSION = "6.1.0-0-amd64"
+QEMU = r"""#!/usr/bin/python3
+import json, os, pathlib, re, socket, sys, time
+args = " ".join(sys.argv)
+ports = {name: socket.socket(fileno=int(fd)) for name, fd in re.findall(r"socket,id=(\w+),fd=(\d+)", args)}
+share = re.search(r"id=results,path=([^,]+)", args)
+boots, begun = pathlib.Path(os.environ["BOOTS"]), pathlib.Path(os.environ["BOOTS"] + ".begun")
+with open(begun, "a") as f:
+    f.write(args + "\n")
+for name, text in json.loads(boots.read_text())[len(begun.read_text().splitlines()) - 1]:
+    if name in ports:
+        ports[name].sendall(text.encode())
+    else:
+        (pathlib.Path(share[1]) / name).write_text(text)
+    time.sleep(0.1)
+"""
+READY, END = ["control", "init\nready\n"], ["control", "exit 0\n"]
+
+
+class Host:
+    """A cache with one kernel that has everything built in, a program that is never run, and that qemu."""
+
+    def __init__(self, directory):
+        self.dir = directory
+        kernel = directory / "cache/kernels" / VERSION
+        for d in (kernel / "modules", kernel.parent / ".alias", directory / "out", directory / "bin"):
+            d.mkdir(parents=True)
+        (kernel / "vmlinux").write_bytes(b"")
+        (kernel / "modules/modules.dep").write_text("")
+        (kernel / "modules/modules.builtin").write_text(
+            "".join(f"{m}.ko\n" for m in ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")))
+        (kernel.parent / ".alias/6.1").write_text(VERSION)
+        (kernel.parent / ".accel").write_text(f"{pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()} tcg")
+        (directory / "out/wirespan").write_text("")
+        (directory / "bin/qemu-system-x86_64").write_text(QEMU)
+        (directory / "bin/qemu-system-x86_64").chmod(0o755)
+
+    def run(self, program, *args, boots=(), prefix=(), **kw):
+        (self.dir / "boots").write_text(json.dumps(boots))
+        env = {**os.environ, "WS_CACHE": str(self.dir / "cache"), "WS_OUT": str(self.dir / "out"),
+               "PATH": f"{self.dir}/bin:{os.environ['PATH']}", "BOOTS": str(self.dir / "boots"), **kw.pop("env", {})}
+        r = subprocess.run([*prefix, HERE / program, *args], env=env, stdin=subprocess.DEVNULL, text=True, timeout=60,
+                           **(kw or {"capture_output": True}))
+        assert "Traceback" not in (r.stderr or "") + (r.stdout or ""), r.stderr
+        return r
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+def full(directory):
+    """Argument prefix: the command has a megabyte there."""
+    directory.mkdir()
+    return ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=1m none {directory} || exit 99; exec "$@"', "sh"]
+
+
+def test_disk_full(host, tmp_path):
+    r = host.run("vm.py", "6.1", "true", prefix=full(tmp_path / "small"), env={"TMPDIR": str(tmp_path / "small")})
+    assert r.returncode == 125
+    assert r.stderr.startswith(f"vm: kernel {VERSION}: ") and r.stderr.count("\n") == 1, r.stderr
+    assert "No space left on device" in r.stderr
+
+
+def test_disk_full_and_the_next_row(host, tmp_path):
+    r = host.run("matrix.py", "--only", "6.1 lockdown=confidentiality,6.1 cgroup", prefix=full(tmp_path / "small"),
+                 env={"TMPDIR": str(tmp_path / "small")})
+    assert r.returncode == 1
+    for row in ("6.1 lockdown=confidentiality", "6.1 cgroup v1"):
+        assert f"== {row}: kernel {VERSION}: " in r.stdout, r.stdout
+    assert r.stdout.splitlines()[-1] == "0 passed, 2 failed"
+
+
+def test_results_cannot_be_written(host):
+    (host.dir / "out/vm").write_text("no directory")
+    r = host.run("matrix.py", "--only", "6.1 lockdown=confidentiality,6.1 cgroup")
+    assert r.returncode == 1 and r.stdout.splitlines()[-1] == "0 passed, 2 failed"
+    assert "== 6.1 cgroup v1: kernel 6.1: " in r.stdout and "Not a directory" in r.stdout, r.stdout
+
+
+def test_output_that_takes_nothing(host):
+    """The guest runs already: what its console said is shown."""
+    boot = [["console", "a line of the console\n"], READY, ["out", "x"], END]
+    with open("/dev/full", "w") as out:
+        r = host.run("vm.py", "6.1", "true", boots=[boot], stdout=out, stderr=subprocess.PIPE)
+    assert r.returncode == 125
+    assert "a line of the console" in r.stderr
+    assert r.stderr.splitlines()[-1] == f"vm: kernel {VERSION}: No space left on device", r.stderr
+
+
+def test_junit_cut_short(host):
+    boot = [READY, ["junit.xml", "<testsuite><testcase name='t[f"], END]
+    r = host.run("matrix.py", "--only", "6.1 cgroup", boots=[boot])
+    assert r.returncode == 1 and "== 6.1 cgroup v1: junit.xml: " in r.stdout, r.stdout
