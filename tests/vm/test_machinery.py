@@ -103,3 +103,22 @@ def test_junit_cut_short(host):
     boot = [READY, ["junit.xml", "<testsuite><testcase name='t[f"], END]
     r = host.run("matrix.py", "--only", "6.1 cgroup", boots=[boot])
     assert r.returncode == 1 and "== 6.1 cgroup v1: junit.xml: " in r.stdout, r.stdout
+
+
+def features(**plans):
+    return ["features", "".join(f"{plan} {how}\n" for plan, how in plans.items())]
+
+
+def junit(*tests):
+    return ["junit.xml", "<testsuite>" + "".join(f'<testcase name="{t}"/>' for t in tests) + "</testsuite>"]
+
+
+def test_plan_that_a_row_does_not_have(host):
+    boot = [READY, features(fentry="granted", kprobe="granted", syscall="granted", socket="refused: x"), junit("t[kprobe]"), END]
+    r = host.run("matrix.py", "--only", "6.1 cgroup", "--plan", "socket", boots=[boot])
+    assert r.returncode == 1 and not (host.dir / "boots.begun").exists()
+    assert "== 6.1 cgroup v1: does not have plan socket: skipped" in r.stdout
+    assert r.stdout.splitlines()[-1] == "0 passed, 0 failed"
+    r = host.run("matrix.py", "--only", "6.1 cgroup,6.1 lockdown=c", "--plan", "kprobe", boots=[boot])
+    assert r.returncode == 0 and r.stdout.splitlines()[-1] == "1 passed, 0 failed", r.stdout
+    assert "== 6.1 lockdown=confidentiality: does not have plan kprobe: skipped" in r.stdout
