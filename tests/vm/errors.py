@@ -21,4 +21,4 @@ class NotBooted(VmError):
 
 
 class Hung(VmError):
-    """The guest gave no sign of life any more while the command ran, or its kernel gave up."""
+    """An emulated guest gave no sign of life any more while the command ran, or its kernel gave up."""

@@ -101,7 +101,8 @@ class Outcome:
 
     def __init__(self, row):
         self.row, self.version = row, row.kernel
-        self.plans, self.failures, self.features, self.boot, self.took, self.hung = {}, [], {}, 0.0, 0.0, ""
+        self.plans, self.failures, self.features, self.boot, self.took = {}, [], {}, 0.0, 0.0
+        self.hung, self.before = "", ""  # how the guest stopped; how it did in a try before this one
 
     def sums(self):
         passed, failed, skipped = (sum(n[i] for n in self.plans.values()) for i in range(3))
@@ -163,25 +164,35 @@ def judge(outcome, result, results, plans):
 
 
 def run(row, plan, logs):
-    """One row. An emulated guest that hangs or panics gets a second try, which is said: processors of qemu's have been
-    seen to spin in, and to trip over, code that another one had just patched, as attaching does. What fails for another
-    reason does so again."""
-    outcome = run_once(row, plan, logs)
-    if outcome.hung:
-        print(f"== {row.name}: {outcome.hung}; once more", flush=True)
-        hung, outcome = outcome.hung, run_once(row, plan, logs)
-        outcome.hung = hung
+    """One row. An emulated guest that hangs or panics gets one second try, which is said, also in the table: qemu's
+    threads have been seen to spin in, and to trip over, code that another one had just patched, as attaching does. The
+    second try has one thread for all processors, so that what is not qemu's doing happens again. What the first left
+    behind is kept."""
+    kept = results_of(row, logs, "first-try")
+    shutil.rmtree(kept, ignore_errors=True)
+    first = run_once(row, plan, logs)
+    if not first.hung:
+        return first
+    with contextlib.suppress(OSError):  # of a full disk; it has been shown
+        results_of(row, logs).rename(kept)
+    print(f"== {row.name}: {first.hung}; console and results: {kept}; once more, with one thread", flush=True)
+    outcome = run_once(row, plan, logs, threads=False)
+    outcome.before = f"{first.hung} ({kept})"
     return outcome
 
 
-def run_once(row, plan, logs):
+def results_of(row, logs, which=""):
+    return logs / re.sub(r"[^\w.=-]+", "-", f"{row.name} {which}".strip())
+
+
+def run_once(row, plan, logs, threads=True):
     print(f"== {row.name}: {row.kernel}{' ' + row.cmdline if row.cmdline else ''}", flush=True)
     outcome, result = Outcome(row), None
-    results = logs / re.sub(r"[^\w.=-]+", "-", row.name)
+    results = results_of(row, logs)
     plans = [p for p in row.plans if plan in (None, p)]
     began = time.monotonic()
     try:
-        result = in_guest(row, plans, results)
+        result = in_guest(row, plans, results, threads)
         outcome.boot = result.boot
     except VmError as e:
         vm.complain(e)
@@ -202,10 +213,10 @@ def run_once(row, plan, logs):
     return outcome
 
 
-def in_guest(row, plans, results):
+def in_guest(row, plans, results, threads):
     """The guest's Result; what it prints is shown and kept in `results`. Whatever goes wrong is a VmError."""
     options = guest.Options(cmdline=row.cmdline, sysctl=row.sysctl, cgroup=row.cgroup, calm=row.calm,
-                            timeout=row.timeout, results=str(results))
+                            threads=threads, timeout=row.timeout, results=str(results))
     env = {"WS_OUT": str(OUT), "WS_PLANS": ",".join(plans)}
     try:
         shutil.rmtree(results, ignore_errors=True)
@@ -227,7 +238,7 @@ def cell(outcome, plan):
     if failed:
         return f"**{failed} failed**, {passed} passed"
     if passed:
-        return f"{passed} passed"
+        return f"{passed} passed{' (2nd try)' if outcome.before else ''}"
     how = outcome.features.get(plan)
     return "did not run" if how in (None, "granted") else "refused: " + how.split(":")[0]
 
@@ -274,8 +285,8 @@ def main():
         print("\nnot run: " + ", ".join(left_out))
     sums = [sum(n) for n in zip(*(o.sums() for o in outcomes))] or [0, 0, 0]
     for o in outcomes:
-        if o.hung:
-            print(f"{o.row.name}: started again: {o.hung}")
+        if o.before:
+            print(f"{o.row.name}: started again: {o.before}")
     if sums[2]:
         print(f"{sums[2]} skipped by probing (reasons above)")
     print(f"{sums[0]} passed, {sums[1] + len(not_run)} failed")
