@@ -4,7 +4,8 @@
 
     matrix.py                  `make test-vm`: two kernels, a short selection
     matrix.py --full           `make test-vm-full`: every kernel and restriction, about an hour under emulation
-    matrix.py --only 6.1,lock  rows whose name has one of these in it; --list shows the names
+    matrix.py --only 6.1,lock  rows whose name has one of these in it, or begins with it if it begins with a kernel's
+                               version; --list shows the names
 
 A row fails if a test fails or hangs, if no test passed, if `wirespan features` grants other plans than the table says
 (refused is a regression, granted but unlisted would go untested), if a plan's tests did not run, if processes are
@@ -250,6 +251,14 @@ def table(outcomes):
         print(f"| {o.version} | {under} | {' | '.join(cell(o, p) for p in ALL_PLANS)} | {o.took:.0f} |")
 
 
+def named(row, piece):
+    """Is it one of those that --only's `piece` stands for? 6.1 is not 6.12; "6.1 lock" is 6.1 with lockdown."""
+    version = re.match(r"\d+\.\d+(?=\s|$)", piece)
+    if not version:
+        return piece in row.name
+    return row.name.split()[0] == version[0] and row.name.startswith(piece)
+
+
 def main():
     p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     p.add_argument("--full", action="store_true")
@@ -257,12 +266,15 @@ def main():
     p.add_argument("--plan", choices=ALL_PLANS, help="force only this one")
     p.add_argument("--list", action="store_true")
     a = p.parse_args()
-    wanted = a.only.split(",") if a.only else None
+    wanted = [w.strip() for w in a.only.split(",")] if a.only else None
+    unknown = [w for w in wanted or [] if not any(named(r, w) for r in ROWS)]
+    if unknown:
+        print(f"matrix.py: no row is named {', '.join(map(repr, unknown))}; these are there:", file=sys.stderr)
     # the full matrix has the short rows' tests in longer ones
-    rows = [r for r in ROWS if (any(w in r.name for w in wanted) if wanted else r.short != a.full)]
-    if a.list or not rows:
+    rows = [r for r in ROWS if (any(named(r, w) for w in wanted) if wanted else r.short != a.full)]
+    if a.list or unknown:
         print("\n".join(r.name for r in ROWS))
-        return 0 if a.list else 2
+        return 2 if unknown else 0
     if not (OUT / "wirespan").exists():
         print(f"matrix.py: {OUT}/wirespan is not built: run make", file=sys.stderr)
         return 2

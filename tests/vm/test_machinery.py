@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -139,3 +140,17 @@ def test_second_try(host):
     (host.dir / "boots.begun").unlink()
     r = host.run("matrix.py", "--only", "6.1 cgroup", boots=[panic, panic])
     assert r.returncode == 1 and "panic: int3" in r.stdout, r.stdout
+
+
+def test_only(host):
+    """A version is a whole word; whatever is no row's name is a mistake, and not nothing to do."""
+    def begun(only):
+        r = host.run("matrix.py", "--only", only)
+        return r, re.findall(r"^== (.*): \d+ passed", r.stdout, re.M)
+
+    names = host.run("matrix.py", "--list").stdout.splitlines()
+    assert begun("6.1")[1] == [n for n in names if n.startswith("6.1 ")]
+    assert begun("6.1 lock")[1] == ["6.1 lockdown=integrity", "6.1 lockdown=confidentiality"]
+    assert begun("6.1 512,6.1 cgroup")[1] == ["6.1 cgroup v1", "6.1 512 connections"]
+    r, rows = begun("6.1 cgroup,nothing")
+    assert r.returncode == 2 and not rows and "no row is named 'nothing'" in r.stderr
