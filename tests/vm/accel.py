@@ -4,7 +4,7 @@ import os
 import pathlib
 
 import guest
-from errors import VmError
+from errors import NotBooted, VmError
 
 PROBE_TIME = 20  # seconds in which KVM boots a kernel and runs `true`, by far
 TCG_SLOW = 8  # how much longer things take under emulation; tests multiply their time limits by WS_SLOW
@@ -15,7 +15,8 @@ def _boot_id():
 
 
 def choose(kernel):
-    """"kvm" if it runs this kernel to a command, within a time limit. Asked once per boot of the host."""
+    """"kvm" if it runs this kernel to a command, within a time limit. Asked once per boot of the host, unless what
+    came of it says nothing about KVM: no disk space, no qemu."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     known = kernel.dir.parent / ".accel"
@@ -23,12 +24,14 @@ def choose(kernel):
         boot_id, _, answer = known.read_text().strip().partition(" ")
         if boot_id == _boot_id():
             return answer
-    answer = "tcg"
     options = guest.Options(timeout=PROBE_TIME, boot_timeout=PROBE_TIME, memory=1024)
     try:
         r = guest.Guest(kernel, options, "kvm").run("true", {"PATH": "/bin:/usr/bin"}, "/", dict.fromkeys(("out", "err"), len))
         answer = "kvm" if r.code == 0 else "tcg"
     except VmError as e:
         print(f"  NO KVM   {e}; emulation instead", flush=True)
+        if not isinstance(e, NotBooted):
+            return "tcg"
+        answer = "tcg"
     known.write_text(f"{_boot_id()} {answer}\n")
     return answer

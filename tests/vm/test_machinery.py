@@ -5,10 +5,17 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import accel  # noqa: E402
+import guest  # noqa: E402
+import kernel  # noqa: E402
+from errors import NotBooted, VmError  # noqa: E402
+
 VERSION = "6.1.0-0-amd64"
 QEMU = r"""#!/usr/bin/python3
 import json, os, pathlib, re, socket, sys, time
@@ -154,3 +161,23 @@ def test_only(host):
     assert begun("6.1 512,6.1 cgroup")[1] == ["6.1 cgroup v1", "6.1 512 connections"]
     r, rows = begun("6.1 cgroup,nothing")
     assert r.returncode == 2 and not rows and "no row is named 'nothing'" in r.stderr
+
+
+@pytest.mark.parametrize("outcome,known", [("runs", "kvm"), ("hangs", "tcg"), ("not installed", None)])
+def test_kvm_is_asked_once(host, monkeypatch, outcome, known):
+    """What is remembered for as long as the host is up is what was seen of KVM, and nothing else."""
+    def run(*_):
+        if outcome == "hangs":
+            raise NotBooted("did not boot")
+        if outcome != "runs":
+            raise VmError("qemu-system-x86_64 is not installed")
+        r = guest.Result()
+        r.code = 0
+        return r
+
+    k = kernel.Kernel(host.dir / "cache/kernels" / VERSION)
+    (k.dir.parent / ".accel").unlink()
+    monkeypatch.setattr(accel.os, "access", lambda *_: True)
+    monkeypatch.setattr(guest.Guest, "run", run)
+    assert accel.choose(k) == (known or "tcg")
+    assert (k.dir.parent / ".accel").exists() == bool(known)
