@@ -82,7 +82,7 @@ struct live {
 	uint64_t loops_since;
 	uint64_t swept;
 	bool loops_call; /* one of them has opened a connection */
-	struct follow *follow; /* NULL: the evidence of all runtimes is switched off */
+	struct follow *follow; /* NULL: the evidence of all runtimes is switched off, or uprobes are refused */
 	uint32_t runtimes;     /* bit per enum ws_runtime_kind that is followed */
 	uint64_t started;
 };
@@ -449,16 +449,29 @@ static const char *why_not(const struct features *f, enum feature feat)
 	}
 }
 
+/* Runtimes that were to be followed and are not. */
+static void warn_of_runtimes(const struct live *l)
+{
+	bool python = l->runtimes & 1u << WS_RT_CPYTHON, go = l->runtimes & 1u << WS_RT_GO;
+
+	if (l->runtimes && !l->follow)
+		log_warn("%s%s%s are not followed: uprobes: %s: needs %s. See `wirespan features`.", python ? "contexts" : "",
+			 python && go ? " and " : "", go ? "goroutines" : "", strerror(l->features.err[FEAT_UPROBE]),
+			 feature__remedy(FEAT_UPROBE));
+}
+
 static void banner(const struct live *l)
 {
+	uint32_t followed = l->follow ? l->runtimes : 0;
 	struct utsname u;
 
 	uname(&u);
 	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s%s%s%s\n", WS_VERSION,
 		u.release, u.machine, plan__name(loader__plan(l->loader)),
-		l->runtimes & 1u << WS_RT_CPYTHON ? ", contexts" : "", l->runtimes & 1u << WS_RT_GO ? ", goroutines" : "",
-		l->runtimes & 1u << WS_RT_LIBUV ? ", turns" : "",
+		followed & 1u << WS_RT_CPYTHON ? ", contexts" : "", followed & 1u << WS_RT_GO ? ", goroutines" : "",
+		followed & 1u << WS_RT_LIBUV ? ", turns" : "",
 		l->features.err[FEAT_SYSCALL_TP] ? "" : ", event loops"); /* whose turns are system calls */
+	warn_of_runtimes(l);
 	log_debug("fentry: %s, kprobe: %s%s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE),
 		  l->features.legacy ? ", programs for kernels below 5.17" : "");
 	if (sinks__is_terminal_default(l->o))
@@ -523,7 +536,7 @@ static int open_kernel(struct live *l, const struct loader_opts *lo)
 	loader__on_record(l->loader, on_kernel_record, l);
 	match__evidence_mask(l->o->evidence_off, &off);
 	l->runtimes = follow__kinds(off);
-	if (!l->runtimes)
+	if (!l->runtimes || l->features.err[FEAT_UPROBE])
 		return 0;
 	l->follow = follow__new(l->loader, l->discover, l->runtimes);
 	if (!l->follow)

@@ -408,17 +408,20 @@ NO_TRACEFS = without("/sys/kernel/debug", "/sys/kernel/tracing")
 @pytest.mark.parametrize("hide", [[], NO_TRACEFS], ids=["tracefs-as-it-is", "no-tracefs"])
 def test_without_sys_admin(start, plan, nginx, tag, hide):
     """The capabilities that the documentation asks for, and not CAP_SYS_ADMIN: nothing can be mounted, spans are exact,
-    and what cannot be seen is said at start."""
+    and what cannot be seen is said at start. Where kernel.perf_event_paranoid is above 2 Debian's kernels have perf
+    events, so kprobes and tracepoints, for CAP_SYS_ADMIN only; most kernels have uprobes for nobody else."""
     # maps count as locked memory before 5.11, and only this raises the limit
     old = ["sys_resource"] if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (5, 11) else []
     few = [*hide, *only_capabilities("bpf", "perfmon", "net_admin", "sys_ptrace", "dac_read_search", *old)]
     features = run("features", prefix=few)
     assert features.returncode == 0, features.stderr
-    tracepoints = bool(re.search(r"^syscall-tp .* yes$", features.stdout, re.M))
-    if hide and plan == "syscall":
-        assert not tracepoints
+    paranoid = int(pathlib.Path("/proc/sys/kernel/perf_event_paranoid").read_text())
+    tracepoints, uprobes = (bool(re.search(rf"^{name} .* yes$", features.stdout, re.M)) for name in ("syscall-tp", "uprobe"))
+    if why := re.search(rf"^{plan} +refused: (\S+):", features.stdout, re.M):
+        assert why[1] == {"syscall": "syscall-tp", "kprobe": "kprobe"}[plan], features.stdout
+        assert paranoid > 2 or re.search(r"^syscall-tp .* needs: tracefs;", features.stdout, re.M), features.stdout
         r = run("--control", "off", "--attach", plan, prefix=few)
-        assert r.returncode == 3 and "syscall-tp" in one_line(r)
+        assert r.returncode == 3 and why[1] in one_line(r)
         return
     t = start(attach=plan, prefix=few)
     for i in range(10):
@@ -427,6 +430,9 @@ def test_without_sys_admin(start, plan, nginx, tag, hide):
     assert_edges(mine)
     assert {s.service for s in mine} == {"nginx", "curl"}
     assert ("event loops cannot be followed" in t.stderr()) == (not tracepoints), t.stderr()
+    first = t.stderr().splitlines()[0]
+    assert (", contexts, goroutines" in first) == uprobes and ("contexts" in first) == uprobes, first
+    assert t.stderr().count("contexts and goroutines are not followed: uprobes: ") == int(not uprobes), t.stderr()
 
 
 def test_without_btf():

@@ -82,6 +82,9 @@ ROWS = [
     Row("6.1 perf_event_paranoid=4", "6.1", BEFORE_6_3, TRACES, sysctl={"kernel.perf_event_paranoid": 4}),
     Row("5.10 without CAP_SYS_ADMIN", "5.10", BEFORE_6_3, FEW_RIGHTS, sysctl=OTHERS),
     Row("6.12 without CAP_SYS_ADMIN", "6.12", ALL_PLANS, FEW_RIGHTS, sysctl=OTHERS),
+    # What Debian's default then refuses (kprobe, syscall) or takes away (contexts, goroutines) has to be said.
+    Row("6.12 without CAP_SYS_ADMIN, perf_event_paranoid=3", "6.12", ALL_PLANS, FEW_RIGHTS,
+        sysctl={"kernel.perf_event_paranoid": 3}),
     Row("6.1 512 connections", "6.1", BEFORE_6_3, CONNECTIONS),
     Row("newest 512 connections", "newest", ALL_PLANS, CONNECTIONS),
     Row("6.1 preempt=full", "6.1", BEFORE_6_3, PREEMPTED, cmdline="preempt=full", calm=False),

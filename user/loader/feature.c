@@ -6,6 +6,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <linux/perf_event.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -286,6 +287,41 @@ static int probe_kprobe(struct features *f)
 	return try_perf(&attr, BPF_PROG_TYPE_KPROBE);
 }
 
+/* Never called: where a uprobe can be planted that nobody passes through. */
+static __attribute__((noinline, used)) int nobody_calls_this(void)
+{
+	return 0;
+}
+
+/* The first object is the program itself. */
+static int find_in_file(struct dl_phdr_info *info, size_t size, void *ret_offset)
+{
+	uint64_t at = (uint64_t)(unsigned long)nobody_calls_this - info->dlpi_addr, *offset = ret_offset;
+
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+
+		if (p->p_type == PT_LOAD && at >= p->p_vaddr && at - p->p_vaddr < p->p_filesz)
+			*offset = p->p_offset + at - p->p_vaddr;
+	}
+	return 1;
+}
+
+static int probe_uprobe(struct features *f)
+{
+	struct perf_event_attr attr = { .config1 = (__u64)(unsigned long)"/proc/self/exe" };
+	int type = read_number("/sys/bus/event_source/devices/uprobe/type"), err;
+	uint64_t offset = 0;
+
+	if (type < 0)
+		return -type;
+	attr.type = type;
+	dl_iterate_phdr(find_in_file, &offset);
+	attr.config2 = offset;
+	err = try_perf(&attr, BPF_PROG_TYPE_KPROBE);
+	return err == EIO ? 0 : err; /* its file system cannot have them; that says nothing of where services lie */
+}
+
 #define TRACING "CAP_BPF and CAP_PERFMON"
 /* Debian's kernels: above 2 perf events are for CAP_SYS_ADMIN only, and 3 is their default. */
 #define PERF_RIGHTS "without CAP_SYS_ADMIN kernel.perf_event_paranoid=2"
@@ -316,6 +352,8 @@ static const struct {
 			       probe_syscall_tp, TRACING },
 	[FEAT_FENTRY] = { "fentry", "fentry programs", "lockdown off, ftrace direct calls", probe_fentry, TRACING },
 	[FEAT_KPROBE] = { "kprobe", "kprobes", "CONFIG_KPROBES; " PERF_RIGHTS, probe_kprobe, TRACING },
+	/* Kernels 5.8 to 6.15 took CAP_PERFMON for it, until their maintainers took that back. */
+	[FEAT_UPROBE] = { "uprobe", "uprobes: contexts, goroutines", "CAP_SYS_ADMIN, CONFIG_UPROBE_EVENTS", probe_uprobe },
 	[FEAT_STREAM_OPS] = { "stream-ops", "inet_sendmsg and the like, as we know them",
 			      "another attach plan (a report of this kernel's version is welcome)", probe_stream_ops },
 };

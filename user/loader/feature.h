@@ -25,6 +25,7 @@ enum feature {
 	FEAT_SYSCALL_TP,
 	FEAT_FENTRY,
 	FEAT_KPROBE,
+	FEAT_UPROBE,	     /* contexts of runtimes */
 	FEAT_STREAM_OPS,     /* inet_sendmsg and the like, with the arguments that we know */
 	__FEAT_CNT
 };
