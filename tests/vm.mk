@@ -33,6 +33,6 @@ test-vm: deps all tools
 	$(Q)tests/vm/matrix.py $(ARGS)
 
 ## make test-vm-full the kernel matrix: every kernel, plan and restriction (an hour under emulation; ARGS='--only 6.1')
-test-vm-full: deps all tools
+test-vm-full: deps all tools $(O)/tests/tools/verifier
 	$(Q)tests/tools/deps.sh $(O) arm64
 	$(Q)tests/vm/matrix.py --full $(ARGS)

@@ -58,6 +58,7 @@ class Row:
     plans: tuple          # exactly these have to be granted
     tests: list           # pytest's arguments
     short: bool = False   # in `make test-vm`
+    verifier: bool = False  # what the kernel's makes of every program is printed too
     cmdline: str = ""
     sysctl: dict = dataclasses.field(default_factory=dict)
     cgroup: int = 2
@@ -69,7 +70,7 @@ class Row:
 ROWS = [
     Row("5.10", "5.10", BEFORE_6_3, SHORT, short=True, timeout=1800),
     Row("newest", "newest", ALL_PLANS, SHORT, short=True, timeout=1800),
-    *(Row(f"{k} all tests", k, plans, FULL, timeout=4 * 3600) for k, plans in (
+    *(Row(f"{k} all tests", k, plans, FULL, verifier=True, timeout=4 * 3600) for k, plans in (
         ("5.10", BEFORE_6_3), ("6.1", BEFORE_6_3), ("6.12", ALL_PLANS), ("6.18", ALL_PLANS), ("newest", ALL_PLANS))),
     Row("6.1 lockdown=integrity", "6.1", BEFORE_6_3, TRACES, cmdline="lockdown=integrity"),
     Row("6.12 lockdown=integrity", "6.12", ALL_PLANS, TRACES, cmdline="lockdown=integrity"),
@@ -92,9 +93,12 @@ ROWS = [
     Row("arm64", arm64.KERNEL, ALL_PLANS, [], arch="arm64"),
 ]
 
+WALK_LIMIT = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS, include/linux/bpf.h
+
 COMMAND = """\
 cat /proc/version >"$WS_RESULTS/version"
 "$WS_OUT/wirespan" features >"$WS_RESULTS/features"
+[ -z "$WS_VERIFIER" ] || "$WS_OUT/tests/tools/verifier" >"$WS_RESULTS/verifier" || echo "refused: see verifier" >&2
 exec "$WS_OUT/venv/bin/python" -m pytest -q -p no:cacheprovider --timeout=$((45 * ${WS_SLOW:-1})) \\
 	--junitxml="$WS_RESULTS/junit.xml" "$@"
 """
@@ -106,6 +110,7 @@ class Outcome:
     def __init__(self, row):
         self.row, self.version = row, row.kernel
         self.plans, self.failures, self.features, self.boot, self.took = {}, [], {}, 0.0, 0.0
+        self.verified = {}  # {plan: (instructions walked, program) of the largest}
         self.hung, self.before = "", ""  # how the guest stopped; how it did in a try before this one
 
     def sums(self):
@@ -131,6 +136,17 @@ def quoted(args):
     return " ".join("'" + a.replace("'", "'\\''") + "'" for a in args)
 
 
+def judge_verifier(outcome, results):
+    """Every plan of the row has programs that the verifier took; which of them it walked the longest."""
+    text = (results / "verifier").read_text() if (results / "verifier").exists() else ""
+    for plan, program, _, walked in re.findall(r"^(\w+) +(\w+) +(\d+) +(\d+) +[\d.]+ %$", text, re.M):
+        outcome.verified[plan] = max(outcome.verified.get(plan, (0, "")), (int(walked), program))
+    for p in outcome.row.plans:
+        if not outcome.verified.get(p, (0,))[0]:
+            said = re.search(rf"^{p} +(REFUSED.*|not granted.*)$", text, re.M)
+            outcome.failures.append(f"verifier, plan {p}: {said[1] if said else 'no program was walked'}")
+
+
 def judge(outcome, result, results, plans):
     """Fills in what the guest left behind and what is wrong with it."""
     row, bad = outcome.row, outcome.failures
@@ -144,6 +160,8 @@ def judge(outcome, result, results, plans):
         outcome.features = {plan: why if how == "refused" else "granted" for plan, how, why in table}
     if result is None and not outcome.features:
         return  # it did not come that far
+    if row.verifier:
+        judge_verifier(outcome, results)
     granted = {p for p, how in outcome.features.items() if how == "granted"}
     for p in sorted(set(row.plans) - granted):
         bad.append(f"plan {p} is refused: {outcome.features.get(p, 'wirespan features does not name it')}")
@@ -221,7 +239,7 @@ def in_guest(row, plans, results, threads):
     """The guest's Result; what it prints is shown and kept in `results`. Whatever goes wrong is a VmError."""
     options = guest.Options(cmdline=row.cmdline, sysctl=row.sysctl, cgroup=row.cgroup, calm=row.calm,
                             threads=threads, timeout=row.timeout, results=str(results))
-    env = {"WS_OUT": str(OUT), "WS_PLANS": ",".join(plans)}
+    env = {"WS_OUT": str(OUT), "WS_PLANS": ",".join(plans), "WS_VERIFIER": "1" if row.verifier else ""}
     try:
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir(parents=True)
@@ -262,6 +280,15 @@ def named(row, piece):
     return row.name.split()[0] == version[0] and row.name.startswith(piece)
 
 
+def verifier_table(outcomes):
+    """Largest program by what the verifier walks of it; it gives up at WALK_LIMIT."""
+    print(f"\n| verifier of | {' | '.join(ALL_PLANS)} |\n|{'---|' * (len(ALL_PLANS) + 1)}")
+    for o in outcomes:
+        cells = [f"{name} {walked:,}, {100 * walked / WALK_LIMIT:.1f} %" if walked else "none"
+                 for walked, name in (o.verified.get(p, (0, "")) for p in ALL_PLANS)]
+        print(f"| {o.version} | {' | '.join(cells)} |")
+
+
 def main():
     p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     p.add_argument("--full", action="store_true")
@@ -278,15 +305,16 @@ def main():
     if a.list or unknown:
         print("\n".join(r.name for r in ROWS))
         return 2 if unknown else 0
-    if not (OUT / "wirespan").exists():
-        print(f"matrix.py: {OUT}/wirespan is not built: run make", file=sys.stderr)
-        return 2
+    for needed in ("wirespan", *(["tests/tools/verifier"] if any(r.verifier for r in rows) else [])):
+        if not (OUT / needed).exists():
+            print(f"matrix.py: {OUT / needed} is not built: run it by make", file=sys.stderr)
+            return 2
     without = [r for r in rows if a.plan and a.plan not in r.plans]
     rows = [r for r in rows if r not in without]
     for r in without:
         print(f"== {r.name}: does not have plan {a.plan}: skipped")
     guest.on_signals()
-    outcomes, interrupted = [], False
+    outcomes, interrupted, began = [], False, time.monotonic()
     try:
         for row in rows:
             outcomes.append(run(row, a.plan, OUT / "vm"))
@@ -294,6 +322,9 @@ def main():
         interrupted = True
     if outcomes:
         table(outcomes)
+    verified = [o for o in outcomes if o.verified]
+    if verified:
+        verifier_table(verified)
     not_run = [r.name for r in rows[len(outcomes):]]
     left_out = not_run + [r.name for r in ROWS if r not in rows and not (a.full and r.short)]
     if left_out:
@@ -304,6 +335,8 @@ def main():
             print(f"{o.row.name}: started again: {o.before}")
     if sums[2]:
         print(f"{sums[2]} skipped by probing (reasons above)")
+    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+    print(f"wall time: {minutes} min {seconds} s")
     print(f"{sums[0]} passed, {sums[1] + len(not_run)} failed")
     return 130 if interrupted else int(sums[1] > 0 or not outcomes)
 

@@ -32,6 +32,7 @@ for name, text in json.loads(boots.read_text())[len(begun.read_text().splitlines
         (pathlib.Path(share[1]) / name).write_text(text)
     time.sleep(0.1)
 """
+FULL = "6.1 all tests"
 READY, END = ["control", "init\nready\n"], ["control", "exit 0\n"]
 
 
@@ -49,7 +50,9 @@ class Host:
             "".join(f"{m}.ko\n" for m in ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")))
         (kernel.parent / ".alias/6.1").write_text(VERSION)
         (kernel.parent / ".accel").write_text(f"{pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()} tcg")
-        (directory / "out/wirespan").write_text("")
+        for built in ("wirespan", "tests/tools/verifier"):
+            (directory / "out" / built).parent.mkdir(parents=True, exist_ok=True)
+            (directory / "out" / built).write_text("")
         (directory / "bin/qemu-system-x86_64").write_text(QEMU)
         (directory / "bin/qemu-system-x86_64").chmod(0o755)
 
@@ -181,3 +184,19 @@ def test_kvm_is_asked_once(host, monkeypatch, outcome, known):
     monkeypatch.setattr(guest.Guest, "run", run)
     assert accel.choose(k) == (known or "tcg")
     assert (k.dir.parent / ".accel").exists() == bool(known)
+
+
+def test_verifier(host):
+    """Of each plan the program that takes most; a plan without one is a failure, and so is a verifier that did not run."""
+    said = ("PLAN PROGRAM INSNS WALKED MARGIN\nfentry small 10 12 100.0 %\nfentry large 20 250000 75.0 %\n"
+            "kprobe one 9 9 100.0 %\nsyscall  REFUSED: Argument list too long\n")
+    granted = features(fentry="granted", kprobe="granted", syscall="granted")
+    boot = [READY, granted, ["verifier", said], junit("t[fentry]", "t[kprobe]", "t[syscall]"), END]
+    r = host.run("matrix.py", "--only", FULL, boots=[boot])
+    assert r.returncode == 1 and r.stdout.splitlines()[-1] == "3 passed, 1 failed", r.stdout
+    assert "verifier, plan syscall: REFUSED: Argument list too long" in r.stdout
+    assert "| large 250,000, 25.0 % | one 9, 0.0 % | none | none |" in r.stdout
+    assert re.search(r"^wall time: 0 min \d+ s$", r.stdout, re.M)
+    (host.dir / "boots.begun").unlink()
+    r = host.run("matrix.py", "--only", FULL, boots=[[*boot[:2], *boot[3:]]])
+    assert r.returncode == 1 and r.stdout.splitlines()[-1] == "3 passed, 3 failed", r.stdout
