@@ -32,7 +32,7 @@ for name, text in json.loads(boots.read_text())[len(begun.read_text().splitlines
         (pathlib.Path(share[1]) / name).write_text(text)
     time.sleep(0.1)
 """
-FULL = "6.1 all tests"
+FULL = "6.1 selection"
 READY, END = ["control", "init\nready\n"], ["control", "exit 0\n"]
 
 
@@ -50,7 +50,7 @@ class Host:
             "".join(f"{m}.ko\n" for m in ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")))
         (kernel.parent / ".alias/6.1").write_text(VERSION)
         (kernel.parent / ".accel").write_text(f"{pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()} tcg")
-        for built in ("wirespan", "tests/tools/verifier"):
+        for built in ("wirespan", "tests/tools/verifier", "tests/go/go-1"):
             (directory / "out" / built).parent.mkdir(parents=True, exist_ok=True)
             (directory / "out" / built).write_text("")
         (directory / "bin/qemu-system-x86_64").write_text(QEMU)
