@@ -86,7 +86,8 @@ mount_rest() {
 }
 
 # Ticks come in real time, work is done thirty times slower: what a tick interrupts is in the middle of something
-# thirty times as often. Kernels that preempt themselves (6.18 and later, by default) are given longer slices.
+# thirty times as often. Kernels that preempt themselves (6.18 and later, by default) are given longer slices; without,
+# spans go missing there, counted (README, "Known gaps").
 calm_down() {
 	sched=/sys/kernel/debug/sched
 	[ "$calm" = 1 ] && [ -e $sched/base_slice_ns ] || return 0
