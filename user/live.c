@@ -452,12 +452,9 @@ static const char *why_not(const struct features *f, enum feature feat)
 /* Runtimes that were to be followed and are not. */
 static void warn_of_runtimes(const struct live *l)
 {
-	bool python = l->runtimes & 1u << WS_RT_CPYTHON, go = l->runtimes & 1u << WS_RT_GO;
-
 	if (l->runtimes && !l->follow)
-		log_warn("%s%s%s are not followed: uprobes: %s: needs %s. See `wirespan features`.", python ? "contexts" : "",
-			 python && go ? " and " : "", go ? "goroutines" : "", strerror(l->features.err[FEAT_UPROBE]),
-			 feature__remedy(FEAT_UPROBE));
+		log_warn("contexts, goroutines and turns are not followed: uprobes: %s: needs %s. See `wirespan features`.",
+			 strerror(l->features.err[FEAT_UPROBE]), feature__remedy(FEAT_UPROBE));
 }
 
 static void banner(const struct live *l)

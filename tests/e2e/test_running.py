@@ -432,7 +432,7 @@ def test_without_sys_admin(start, plan, nginx, tag, hide):
     assert ("event loops cannot be followed" in t.stderr()) == (not tracepoints), t.stderr()
     first = t.stderr().splitlines()[0]
     assert (", contexts, goroutines" in first) == uprobes and ("contexts" in first) == uprobes, first
-    assert t.stderr().count("contexts and goroutines are not followed: uprobes: ") == int(not uprobes), t.stderr()
+    assert t.stderr().count("contexts, goroutines and turns are not followed: uprobes: ") == int(not uprobes), t.stderr()
 
 
 def test_without_btf():
