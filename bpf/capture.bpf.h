@@ -82,7 +82,8 @@ static __always_inline bool mmsg_index(struct xfer *x, struct seen *o, const str
 	return a->op == SYS_MMSG_TX || !a->a4;
 }
 
-#ifndef WS_LEGACY /* there each message is visited at the end of the call (syscall.bpf.c) */
+/* Plan syscall visits each message at the end of the call. */
+#if defined(WS_BTF_SHELL) && !defined(WS_LEGACY)
 struct iov_sum {
 	__u64 iov, n, sum;
 };
@@ -102,7 +103,7 @@ static long iov_sum_step(__u32 i, void *ctx)
 /* A message that was sent in part ends the series: the caller begins again, with what is left. */
 static __always_inline void mmsg_partial(const struct xfer *x, struct thread_state *ts, __u64 hdr)
 {
-#ifndef WS_LEGACY
+#if defined(WS_BTF_SHELL) && !defined(WS_LEGACY)
 	struct u_msghdr m = {};
 	struct iov_sum s = {};
 
@@ -122,7 +123,7 @@ static __always_inline void mmsg_silent(const struct moved *m)
 	struct thread_state *ts;
 	enum sys_op op;
 
-	if (m->msg || !m->regs)
+	if (m->msg || m->by_fd || !m->regs)
 		return;
 	op = sys_classify(sys_number(m->regs));
 	if (op != SYS_MMSG_TX && op != SYS_MMSG_RX)
