@@ -274,6 +274,10 @@ static void test_services(void **state)
 	assert_string_equal(buf, "nginx :80 :443, shop :5000");
 	assert_int_equal(discover__services(d, buf, 16), 2);
 	assert_string_equal(buf, "nginx :80 :443");
+	for (uint16_t i = 0; i < 100; i++)
+		discover__listen(d, 100 + i, 300, 1, 1000 + i);
+	assert_int_equal(discover__services(d, buf, sizeof(buf)), 3);
+	assert_non_null(strstr(buf, ":1000 :1001 :1002 :1003 :1004 :1005 :1006 :1007 …"));
 	discover__free(d);
 }
 

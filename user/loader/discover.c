@@ -19,6 +19,7 @@
 #define SOCKS_MAX (256u << 10) /* of all processes together: 6 MiB, and as many descriptors */
 #define DEAD_MAX 1024u /* ended processes that late spans may still ask for */
 #define PORTS_MAX 64u
+#define PORTS_SHOWN 8u /* of a service, in one line with the others */
 
 /*
  * Programs of which it was tested that a thread works on one connection's event at a time from wait to wait, so that
@@ -762,6 +763,22 @@ static size_t collect(struct discover *d, struct shown *list, size_t max)
 	return n;
 }
 
+/* " :80 :443", of the service of list[0] */
+static size_t print_ports(const struct shown *list, size_t n, char *buf, size_t size)
+{
+	size_t len = 0, ports = 0;
+
+	for (size_t k = 0; k < n && ports <= PORTS_SHOWN && len + 8 < size; k++) {
+		if (strcmp(list[k].service, list[0].service) != 0)
+			continue;
+		if (ports++ == PORTS_SHOWN)
+			len += (size_t)snprintf(buf + len, size - len, " …");
+		else
+			len += (size_t)snprintf(buf + len, size - len, " :%u", list[k].port);
+	}
+	return len;
+}
+
 size_t discover__services(struct discover *d, char *buf, size_t size)
 {
 	struct shown list[256];
@@ -780,10 +797,7 @@ size_t discover__services(struct discover *d, char *buf, size_t size)
 			continue;
 		len = (size_t)snprintf(item, sizeof(item), "%s%s", services ? ", " : "",
 				       list[i].service[0] ? list[i].service : "unknown_service");
-		for (size_t k = i; k < n && len + 8 < sizeof(item); k++) {
-			if (strcmp(list[k].service, list[i].service) == 0)
-				len += (size_t)snprintf(item + len, sizeof(item) - len, " :%u", list[k].port);
-		}
+		len += print_ports(list + i, n - i, item + len, sizeof(item) - len);
 		services++;
 		if (size && at + len < size) {
 			memcpy(buf + at, item, len + 1);
