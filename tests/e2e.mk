@@ -41,7 +41,7 @@ accuracy: deps all tools
 accuracy-short: deps all tools
 	$(Q)$(PY) tests/accuracy/accuracy.py --short
 
-## make demo         trace three small services, click two buttons, show both traces
+## make demo         trace four small services, click two buttons, show both traces
 demo: deps all
 	$(Q)$(PY) tests/scenarios/async-demo/demo.py
 

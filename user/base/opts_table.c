@@ -125,7 +125,7 @@ const struct opt_row opt_rows[] = {
 	{ .name = "batch-size", .type = OPT_U32, .offset = AT(bsp_max_batch), .group = EXPORT, .arg = "N", .dflt = "512",
 	  .min = 1, .max = 65536, .otel = { "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" }, .help = "spans per export" },
 	{ .name = "queue-size", .type = OPT_SIZE, .offset = AT(queue_bytes), .group = EXPORT, .arg = "BYTES",
-	  .dflt = "6MiB", .min = 64 * KIB, .max = 64 * GIB, .help = "memory of the spans that may wait for export" },
+	  .dflt = "8MiB", .min = 64 * KIB, .max = 64 * GIB, .help = "memory of the spans that may wait for export" },
 	{ .name = "shutdown-timeout", .type = OPT_DURATION, .offset = AT(shutdown_timeout_ms), .group = EXPORT,
 	  .arg = "TIME", .dflt = "5s", .max = DAY_MS, .help = "for sending what is left when stopping" },
 	{ .name = "sdk-disabled", .type = OPT_BOOL, .offset = AT(sdk_disabled), .group = EXPORT, .dflt = "false",
