@@ -449,26 +449,26 @@ static const char *why_not(const struct features *f, enum feature feat)
 	}
 }
 
-/* Runtimes that were to be followed and are not. */
-static void warn_of_runtimes(const struct live *l)
+/* What following these runtimes gives, as the first line has it. `buf` has room for all. */
+static const char *names_of(uint32_t kinds, char buf[64])
 {
-	if (l->runtimes && !l->follow)
-		log_warn("contexts, goroutines and turns are not followed: uprobes: %s: needs %s. See `wirespan features`.",
-			 strerror(l->features.err[FEAT_UPROBE]), feature__remedy(FEAT_UPROBE));
+	snprintf(buf, 64, "%s%s%s", kinds & 1u << WS_RT_CPYTHON ? ", contexts" : "", kinds & 1u << WS_RT_GO ? ", goroutines" : "",
+		 kinds & 1u << WS_RT_LIBUV ? ", turns" : "");
+	return buf;
 }
 
 static void banner(const struct live *l)
 {
-	uint32_t followed = l->follow ? l->runtimes : 0;
 	struct utsname u;
+	char names[64];
 
 	uname(&u);
-	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s%s%s%s\n", WS_VERSION,
-		u.release, u.machine, plan__name(loader__plan(l->loader)),
-		followed & 1u << WS_RT_CPYTHON ? ", contexts" : "", followed & 1u << WS_RT_GO ? ", goroutines" : "",
-		followed & 1u << WS_RT_LIBUV ? ", turns" : "",
+	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s%s\n", WS_VERSION,
+		u.release, u.machine, plan__name(loader__plan(l->loader)), names_of(l->follow ? l->runtimes : 0, names),
 		l->features.err[FEAT_SYSCALL_TP] ? "" : ", event loops"); /* whose turns are system calls */
-	warn_of_runtimes(l);
+	if (l->runtimes && !l->follow)
+		log_warn("not followed: %s: uprobes: %s: needs %s. See `wirespan features`.", names_of(l->runtimes, names) + 2,
+			 strerror(l->features.err[FEAT_UPROBE]), feature__remedy(FEAT_UPROBE));
 	log_debug("fentry: %s, kprobe: %s%s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE),
 		  l->features.legacy ? ", programs for kernels below 5.17" : "");
 	if (sinks__is_terminal_default(l->o))

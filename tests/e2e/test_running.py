@@ -431,8 +431,11 @@ def test_without_sys_admin(start, plan, nginx, tag, hide):
     assert {s.service for s in mine} == {"nginx", "curl"}
     assert ("event loops cannot be followed" in t.stderr()) == (not tracepoints), t.stderr()
     first = t.stderr().splitlines()[0]
-    assert (", contexts, goroutines" in first) == uprobes and ("contexts" in first) == uprobes, first
-    assert t.stderr().count("contexts, goroutines and turns are not followed: uprobes: ") == int(not uprobes), t.stderr()
+    assert (", contexts, goroutines, turns" in first) == uprobes and ("contexts" in first) == uprobes, first
+    assert t.stderr().count("not followed: contexts, goroutines, turns: uprobes: ") == int(not uprobes), t.stderr()
+    if not uprobes:
+        off = run("--control", "off", "--exporter", "none", "-d", "1ms", "--evidence-off", "context,executor", prefix=few)
+        assert "not followed: goroutines, turns: uprobes: " in off.stderr, off.stderr
 
 
 def test_without_btf():
