@@ -86,7 +86,7 @@ static void test_defaults(void **state)
 	assert_string_equal(o.attach, "auto");
 	assert_string_equal(o.routes, "auto");
 	assert_true(o.redact && o.default_excludes);
-	assert_int_equal(o.queue_bytes, 6 << 20);
+	assert_int_equal(o.queue_bytes, 8 << 20);
 	assert_int_equal(o.bsp_max_batch, 512);
 	assert_int_equal(o.bsp_max_queue, 0);
 	assert_false(o.bsp_queue_set || o.bsp_delay_set);
