@@ -141,8 +141,14 @@ def node_rows():
     return out + [row(f"Node.js {node.version(e)}: http, fetch", e, ASGI, bar=0.99) for e in node.others()]
 
 
+def proxy_rows():
+    """What is passed on as it came: the call's path is the request's."""
+    return [Row("HAProxy, two threads", ["/usr/sbin/haproxy", "-db", "-f", str(SERVICES / "haproxy.cfg")], ["n0"], bar=0.99,
+                short=True)]
+
+
 def rows():
-    out = frameworks() + go_rows() + node_rows()
+    out = frameworks() + go_rows() + node_rows() + proxy_rows()
     for version, exe in interpreters().items():
         out.append(Row(f"asyncio streams on CPython {version}", [str(exe), str(SERVICES / "streams.py")], ASGI,
                        short=version.startswith("3.11") and "distribution" in version, python=version))
@@ -158,7 +164,7 @@ def measure(row, connections, edges, directory):
         services.start([python(), SERVICES / "leaf.py"], "leaf", port=leaf, env={"PORT": leaf})
         argv = [str(a.program() if isinstance(a, golang.Build) else a).replace("{port}", str(port)) for a in row.argv]
         services.start(argv, "service", port=port, cwd=SERVICES,
-                       env={"PORT": port, "LEAF": f"http://127.0.0.1:{leaf}", **row.env})
+                       env={"PORT": port, "LEAF": f"http://127.0.0.1:{leaf}", "LEAF_ADDRESS": f"127.0.0.1:{leaf}", **row.env})
         tracer = Tracer("--port", f"{port},{leaf}", directory=directory)
         try:
             warm = load.run(f"127.0.0.1:{port}", 2 * connections, connections, f"/r/{tag}w-%/n0")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who called whom, through frameworks that were never touched: every parent right, wrong = 0."""
+import collections
 import time
 
 import pytest
@@ -105,8 +106,8 @@ def test_nginx_timers_are_never_guessed(services, traced, tag, how, shape):
     assert not wrong, [(s, s.attrs.get("wirespan.parent.evidence"), by_id[s.parent]) for s in wrong[:3]]
 
 
-def test_haproxy_is_never_guessed(services, traced, tag, tmp_path):
-    """A reactor that is not on the tested list: parents only where they can be proven, none wrong."""
+def haproxy(services, tmp_path, backend=""):
+    """A reactor that is not on the tested list, in front of nginx. Its port."""
     port, back = net.free_port(), net.free_port()
     services.nginx(f"server {{ listen 127.0.0.1:{back}; location / {{ return 200 ok; }} }}", port=back)
     conf = tmp_path / "haproxy.cfg"
@@ -122,16 +123,57 @@ frontend f
     bind 127.0.0.1:{port}
     default_backend b
 backend b
-    http-request replace-path (.*)/n0 \\1/n1
+    {backend}
     http-reuse always
-    server s 127.0.0.1:{back}
+    server s 127.0.0.1:{back} maxconn 4
 """)
     services.start(["/usr/sbin/haproxy", "-db", "-f", conf], "haproxy", port=port)
+    return port
+
+
+def test_haproxy_is_never_guessed(services, traced, tag, tmp_path):
+    """What it rewrites is not what was asked for: parents only where they can be proven, none wrong."""
+    port = haproxy(services, tmp_path, "http-request replace-path (.*)/n0 \\1/n1")
     t = traced()
     load.run(f"127.0.0.1:{port}", 1000, 16, f"/r/{tag}-%/n0")
     mine = assert_exact(t.stop(), tag, 1000, ["n0", "n1"])
     e = assert_edges(mine, missing=None)
     assert all(s.kind == CLIENT and s.leg == "n1" for s in e.missing), "only the reactor's own calls may lack a parent"
+
+
+def proxied(got, tag):
+    """{evidence or None: calls} of HAProxy's calls, each held against the request that it passes on."""
+    mine = spans.tagged(got, tag)
+    by_id = {s.id: s for s in mine}
+    found = collections.Counter()
+    for s in mine:
+        if s.kind != CLIENT or s.service != "haproxy":
+            continue
+        parent = by_id.get(s.parent)
+        assert not s.parent or (parent.kind == SERVER and parent.rid == s.rid and parent.service == "haproxy"), (s, parent)
+        found[s.attrs.get("wirespan.parent.evidence")] += 1
+    return found
+
+
+def test_forwarded_content(services, traced, tag, tmp_path):
+    """Passed on as they came, four at a time, the others queued: by their content, if that differs."""
+    port = haproxy(services, tmp_path)
+    t = traced()
+    load.run(f"127.0.0.1:{port}", 2000, 64, f"/r/{tag}-%/n0")
+    assert proxied(t.stop(), tag) == {"content": 2000}
+
+
+def test_forwarded_content_of_equals(services, traced, tag, tmp_path):
+    """The same request from everybody: only one that was alone can be told."""
+    port = haproxy(services, tmp_path)
+    t = traced()
+    load.run(f"127.0.0.1:{port}", 500, 16, f"/r/{tag}/n0")
+    got = t.stop()
+    calls = [s for s in spans.tagged(got, tag) if s.kind == CLIENT and s.service == "haproxy"]
+    assert len(calls) == 500
+    parents = [s.parent for s in calls if s.parent]
+    assert len(set(parents)) == len(parents), "two calls of one request"
+    assert len(parents) < 450, "equal requests told apart"
 
 
 def test_single_where_contexts_are_switched_off(services, traced, tag):

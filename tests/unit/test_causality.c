@@ -930,6 +930,53 @@ static void test_contexts(void **state_)
 	end_test();
 }
 
+/* Two requests in a reactor that is not on the list, and what it passes on. */
+static void content_story(const char *other, bool abandoned)
+{
+	struct end s, s2, c;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	s.nonblock = s2.nonblock = c.nonblock = true;
+	announce(&s2);
+	data(&s2, WS_RX, 7, other, NULL);
+	if (abandoned)
+		state(&s2, WS_SS_CLOSED, 104 /* ECONNRESET */);
+	data(&s, WS_RX, 7, "GET /in?a=1 HTTP/1.1\r\nHost: b\r\nAccept: */*\r\nX-Id: 7\r\n\r\n", NULL);
+	data(&c, WS_TX, 7, "GET /in?a=1 HTTP/1.1\r\nhost: c\r\nx-id: 7\r\naccept: */*\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n", NULL);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	if (!abandoned)
+		answers(&s2, 7);
+	end_story();
+}
+
+static void test_content(void **state_)
+{
+	static const char same[] = "GET /in?a=1 HTTP/1.1\r\nHost: b\r\nX-Id: 7\r\nAccept: */*\r\n\r\n";
+	static const char *const others[] = {
+		"GET /in?a=1 HTTP/1.1\r\nHost: b\r\nAccept: */*\r\nX-Id: 8\r\n\r\n", /* another field */
+		"GET /in?a=2 HTTP/1.1\r\nHost: b\r\nAccept: */*\r\nX-Id: 7\r\n\r\n",
+		"PUT /in?a=1 HTTP/1.1\r\nHost: b\r\nAccept: */*\r\nX-Id: 7\r\n\r\n",
+	};
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		struct span *call;
+
+		content_story(others[i], false);
+		call = span_of(SPAN_CLIENT, "/in");
+		assert_non_null(call->evidence);
+		assert_string_equal(call->evidence, "content");
+		end_test();
+	}
+	for (int abandoned = 0; abandoned < 2; abandoned++) {
+		content_story(same, abandoned);
+		assert_root(span_of(SPAN_CLIENT, "/in"), "nothing tells whose work this is in an event loop");
+		end_test();
+	}
+}
+
 /* Whatever came since, a request that is open is known to have brought its context. */
 static void test_context_of_an_open_request(void **state_)
 {
@@ -1097,6 +1144,7 @@ int main(void)
 		cmocka_unit_test(test_callback_of_equals),
 		cmocka_unit_test(test_callback_of_opaque),
 		cmocka_unit_test(test_contexts),
+		cmocka_unit_test(test_content),
 		cmocka_unit_test(test_context_of_an_open_request),
 		cmocka_unit_test(test_thread_that_streams),
 		cmocka_unit_test(test_connect_failed),

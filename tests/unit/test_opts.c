@@ -192,10 +192,10 @@ static void test_mistakes(void **state)
 	assert_mistake("--client-key k", "wirespan: client-key: needs client-certificate as well\n");
 	assert_mistake("--evidence-off thread,luck",
 		       "wirespan: --evidence-off: luck is not one of join, header, thread, thread-inherited, "
-		       "context, goroutine, goroutine-inherited, turn, turn-continued, executor, callback, dial\n");
+		       "context, goroutine, goroutine-inherited, turn, turn-continued, executor, content, callback, dial\n");
 	assert_mistake("--evidence-off Thread",
 		       "wirespan: --evidence-off: Thread is not one of join, header, thread, thread-inherited, "
-		       "context, goroutine, goroutine-inherited, turn, turn-continued, executor, callback, dial\n");
+		       "context, goroutine, goroutine-inherited, turn, turn-continued, executor, content, callback, dial\n");
 	assert_mistake("--exclude a,,b", "wirespan: --exclude: an item of the list is empty\n");
 	assert_mistake("--config /nonexistent/c.yaml",
 		       "wirespan: /nonexistent/c.yaml: cannot open configuration file: No such file or directory\n");
@@ -520,7 +520,7 @@ static void test_evidence_words(void **state)
 		MATCH_EVIDENCE(X);
 #undef X
 
-	char all[128];
+	char all[256];
 
 	snprintf(all, sizeof(all), "|%s|single", opt__find("evidence-off", strlen("evidence-off"))->choices);
 	assert_string_equal(all, words);

@@ -58,6 +58,7 @@ struct exchange {
 
 	/* what came with the request */
 	uint64_t content;     /* msg.content */
+	uint64_t request_key; /* msg.request_key */
 	struct ws_token used; /* server: the last callback that called out for it */
 	uint32_t n_waiting;   /* server: calls of its that wait for their answer */
 	bool waiting;	      /* client: counted in its parent's n_waiting */
@@ -115,6 +116,9 @@ struct came {
 #define CAME_SLOTS 8192
 #define CAME_WAYS 4
 
+/* Requests abandoned last, of a process. */
+#define ABANDONED_SLOTS 64
+
 /* Threads that have called out with no request of theirs open: the newest few of a process. */
 #define OWN_SLOTS 8
 
@@ -137,6 +141,10 @@ struct proc {
 	uint32_t n_own;
 	bool autonomous;	/* calls out with no request alive: it has work of its own */
 	uint64_t drains_until;	/* threads or goroutines that requests started did more than one piece of work */
+	struct {
+		uint64_t key, until;
+	} abandoned[ABANDONED_SLOTS]; /* request_key of requests that their peer has given up */
+	uint32_t n_abandoned;
 	uint64_t crossed_until;	  /* requests were answered in each other's turns */
 	uint64_t abandoned_until; /* what an abandoned request has queued may start in another's turn */
 };
@@ -214,6 +222,10 @@ void parent__set(struct exchange *x, struct exchange *parent, enum match_evidenc
 bool parent__alone(const struct exchange *server);
 /* The one request whose bytes a read brought; *ret_many if there were several, or it began with those of an earlier one. */
 struct exchange *token__request(struct match_conn *mc, const struct ws_token *t, bool *ret_many);
+
+/* content.c: for forwarding proxies. True: found, or refused because it is switched off. */
+bool content__find(struct match *m, struct exchange *x);
+void content__abandoned(struct exchange *server);
 
 /* turn.c: the same for event loops whose callbacks are known. */
 void turn__find(struct match *m, struct exchange *x, const struct ws_token *token);

@@ -308,6 +308,7 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 	x->span->display_peer = span__dup(x->span, msg->peer);
 	x->span->route_key = msg->route_key;
 	x->content = msg->content;
+	x->request_key = msg->request_key;
 	x->telemetry = msg->flags & MSG_TELEMETRY && !m->opts.trace_telemetry;
 	x->left_out = is_excluded(m, msg);
 	x->why = DROP_PATH_EXCLUDED;

@@ -37,6 +37,7 @@
 	X(TURN, "turn")	    /* libuv: the callback that read the request wrote this */ \
 	X(TURN_CONTINUED, "turn-continued") /* … one that read the answer to a call of its, and nothing was ever crossed */ \
 	X(EXECUTOR, "executor") /* a work item that was handed to another thread */ \
+	X(CONTENT, "content") /* a proxy passed on exactly what this request, and no other, asked for */ \
 	X(CALLBACK, "callback") /* run-to-completion loop: this callback */     \
 	X(DIAL, "dial")	    /* run-to-completion loop: the callback that dialled */ \
 	X(SINGLE, "single") /* the only request that lived in this process */

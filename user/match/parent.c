@@ -30,6 +30,7 @@
  *             there were no others it may make several.
  *   turn, turn-continued
  *             Node.js: the callback that ran, see turn.c.
+ *   content   Forwarding proxies, see content.c.
  *   single    Only where the operator vouches for it (--evidence-single). Reactors (non-blocking reads):
  *             one request is alive in the process, none has ended there just before (it may have left
  *             background work behind), this very thread read it, and the process never called out by
@@ -410,6 +411,8 @@ static void by_single(struct match *m, struct exchange *x, const struct ws_token
 	struct proc *p = proc__find(m, x->tgid, wanted);
 	struct exchange *s = p ? p->live : NULL;
 
+	if (allowed(x, EVIDENCE_CONTENT) && content__find(m, x))
+		return;
 	if (!p || !p->n_live) {
 		if (p && wanted)
 			p->autonomous = true;
@@ -565,8 +568,10 @@ void parent__on_end(struct exchange *server, bool aborted)
 		if (x->parent == server && !is_heir(x))
 			x->exit_until = server->m->now + EXIT_NS;
 	turn__ended(server, aborted);
-	if (aborted && server->proc)
+	if (aborted && server->proc) {
 		server->proc->zombie_until = server->m->now + ZOMBIE_NS;
+		content__abandoned(server);
+	}
 }
 
 static void note_drain(struct match *m, uint32_t tgid)

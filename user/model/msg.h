@@ -45,6 +45,11 @@ struct msg {
 	 * process only; never exported.
 	 */
 	uint64_t content;
+	/*
+	 * Hash of the whole request as it is passed on: method, target, fields that are meant for the server at the end
+	 * (RFC 9110, 7.6.1) and that proxies have no reason to touch. 0: not known. Compared likewise.
+	 */
+	uint64_t request_key;
 	struct trace_context ctx;
 
 	/* RESPONSE, ABORT */

@@ -469,6 +469,11 @@ void http1_attrs__request(struct msg *m, struct attr *attrs, const struct http1_
 	m->op = method.len ? method : STR("HTTP");
 	m->target = t.connect ? t.authority : t.path;
 	m->content = hash__bytes64(hash__bytes64(0, t.query.p, t.query.len), h->user_agent.p, h->user_agent.len);
+	if (!h->cut) {
+		m->request_key = hash__bytes64(h->end_to_end, h->method.p, h->method.len);
+		m->request_key = hash__bytes64(m->request_key, t.path.p, t.path.len);
+		m->request_key = hash__bytes64(m->request_key, t.query.p, t.query.len);
+	}
 	if (client)
 		m->peer = t.authority.len ? t.authority : h->host;
 	if (!t.connect && !t.asterisk)

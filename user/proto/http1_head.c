@@ -7,6 +7,8 @@
 
 #include <errno.h>
 
+#include "user/base/hash.h"
+
 /* Bytes of a target after which a request line is believed although its end is not in sight. */
 #define TARGET_SURE 64
 
@@ -342,6 +344,36 @@ static int add_field(struct http1_head *h, struct str name, struct str v)
 	}
 }
 
+/* What concerns one hop (RFC 9110, 7.6.1), and what proxies add or change: who came by, where to, trace contexts. */
+static bool passed_on(struct str name)
+{
+	static const struct str whole[] = {
+		{"host", 4}, {"connection", 10}, {"keep-alive", 10}, {"proxy-connection", 16}, {"te", 2}, {"trailer", 7},
+		{"transfer-encoding", 17}, {"upgrade", 7}, {"content-length", 14}, {"expect", 6}, {"via", 3},
+		{"forwarded", 9}, {"x-real-ip", 9}, {"x-request-id", 12}, {"traceparent", 11}, {"tracestate", 10}, {"b3", 2},
+		{"max-forwards", 12},
+	};
+	static const struct str begins[] = {{"x-forwarded-", 12}, {"x-b3-", 5}, {"x-envoy-", 8}, {"proxy-", 6}};
+
+	for (size_t i = 0; i < sizeof(whole) / sizeof(whole[0]); i++)
+		if (name.len == whole[i].len && !strncasecmp(name.p, whole[i].p, name.len))
+			return false;
+	for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
+		if (name.len > begins[i].len && !strncasecmp(name.p, begins[i].p, begins[i].len))
+			return false;
+	return true;
+}
+
+/* Names in any case: some proxies write them anew. */
+static uint64_t hash_field(struct str name, struct str value)
+{
+	uint64_t h = name.len;
+
+	for (size_t i = 0; i < name.len; i++)
+		h = (h ^ ((uint8_t)name.p[i] | 0x20)) * 0x100000001b3ull;
+	return hash__bytes64(h, value.p, value.len);
+}
+
 /* RFC 9112, 5.2: each fold reads as one space. */
 static struct str unfold(struct str v)
 {
@@ -401,7 +433,10 @@ static int parse_field(struct http1_head *h, bool request, const uint8_t *p, siz
 		value = unfold(value);
 	else if (memchr(value.p, '\r', value.len))
 		return -EBADMSG;
-	return add_field(h, name, trim(value));
+	value = trim(value);
+	if (request && passed_on(name))
+		h->end_to_end += hash_field(name, value);
+	return add_field(h, name, value);
 }
 
 /* ---- the whole -------------------------------------------------------------------------------------- */

@@ -24,6 +24,7 @@ struct http1_head {
 	struct str content_type; /* of a response: folds as they came */
 	struct str forwarded, x_forwarded_for, x_forwarded_host, x_forwarded_proto;
 	struct context_headers ctx;
+	uint64_t end_to_end; /* request: hash of the fields that proxies pass on as they are, in whatever order */
 };
 
 /*
