@@ -59,7 +59,7 @@ struct ws_token {
 	__u8 kind;  /* enum ws_token_kind: how the writer came by it */
 	__u8 flags; /* WS_TOKEN_* */
 	__u16 pad;
-	__u32 by; /* who read those bytes: the thread; Go: the goroutine (low 32 bits of its number) */
+	__u32 by; /* who read those bytes: the thread; the goroutine or virtual thread (low 32 bits of its number) */
 	/*
 	 * Go: the goroutines that took it over when they were made, outermost first; 0: none. libuv: connection (a
 	 * socket id) of the call whose answer was read since.
@@ -77,6 +77,7 @@ enum ws_token_kind {
 	WS_TOK_CONTEXT,	    /* the runtime's own logical context, of a read that does not block (user/runtime) */
 	WS_TOK_HANDED,	    /* handed on by a thread that had read them blocking */
 	WS_TOK_GOROUTINE,   /* Go: the goroutine that read them, or its heirs */
+	WS_TOK_VIRTUAL,	    /* JVM: the virtual thread that read them */
 	WS_TOK_TURN,	    /* libuv: the ingress of the stream's callback that runs; sock 0: something else runs */
 	__WS_TOK_CNT,
 };
@@ -272,7 +273,7 @@ struct ws_proc_ctl {
 struct ws_runtime {
 	__u32 tgid; /* repeats the key */
 	__u32 kind; /* enum ws_runtime_kind */
-	__s32 tls;  /* from the thread pointer to the slot that holds PyThreadState *, or Go's g * */
+	__s32 tls;  /* from the thread pointer (JVM: from the module's block) to PyThreadState *, Go's g *, or Thread * */
 	__u32 pad;
 	union {
 		struct {
@@ -289,10 +290,16 @@ struct ws_runtime {
 			__u32 curg; /* runtime.m.curg: must lead back to g, or nothing is believed */
 			__u32 goid; /* runtime.g.goid */
 		} go;
+		struct {
+			__u64 text, text_end; /* where libjvm is mapped: the vtable of a Thread is there */
+			__u32 module;	      /* of libjvm in the dynamic thread vector; 0: not found yet (the kernel looks) */
+			__u32 owner;	      /* JavaThread._monitor_owner_id: number of the thread that is mounted */
+			__u32 continuation;   /* JavaThread._cont_entry: not NULL while that is a virtual one */
+		} jvm;
 	};
 };
 
-enum ws_runtime_kind { WS_RT_NONE, WS_RT_CPYTHON, WS_RT_GO, WS_RT_LIBUV };
+enum ws_runtime_kind { WS_RT_NONE, WS_RT_CPYTHON, WS_RT_GO, WS_RT_LIBUV, WS_RT_JVM };
 
 /* Kernel-side books, one array per CPU: enum ws_kstat indexes it. Unit: events. */
 enum ws_kstat {

@@ -9,6 +9,7 @@
  * never bound to the reader's own context, which serves the connection's next request as well.
  *
  * Go: the goroutine. What it reads it works on, until it reads something else. Its number is never used again.
+ * JVM: the virtual thread, likewise.
  *
  * libuv (Node.js): the callback of one stream, from what it reads to its return: the turn. What a request reads there
  * is its own; what an answer reads carries on whatever asked.
@@ -20,8 +21,8 @@
 
 struct logical {
 	bool known; /* the thread is one of the runtime's, and what it says of itself is right */
-	bool go;
-	__u64 ctx; /* entered context, 0: the thread itself; or number of the goroutine */
+	__u8 fiber; /* enum ws_token_kind of what it reads, where work is a goroutine's or a virtual thread's; 0: contexts */
+	__u64 ctx;  /* entered context, 0: the thread itself; or number of the goroutine or virtual thread */
 };
 
 static __always_inline __u64 user_word(__u64 at)
@@ -72,16 +73,63 @@ static __always_inline void goroutine_read(__u64 g, const struct ws_runtime *rt,
 	l->known = l->ctx != 0;
 }
 
-static __always_inline void logical_read(struct task_struct *task, const struct ws_runtime *rt, struct logical *l)
+/* include of the C library: the thread control block's second word is the vector, of two words a module. */
+#define TCB_DTV 8
+#define DTV_SLOT 16
+#define JVM_MODULES 16
+
+static __always_inline __u64 java_thread(__u64 tp, __u32 module, __s64 slot, __u64 text, __u64 text_end)
 {
-	__u64 tp = task_thread_pointer(task), own = user_word(tp + (__s64)rt->tls);
+	__u64 block = user_word(user_word(tp + TCB_DTV) + (__u64)module * DTV_SLOT), thread, vtable;
+
+	/* A block that was never made is -1. */
+	if (!block || block & 7)
+		return 0;
+	thread = user_word(block + slot);
+	vtable = thread && !(thread & 7) ? user_word(thread) : 0;
+	return vtable >= text && vtable < text_end ? thread : 0;
+}
+
+/* libjvm's place in the vector, 0: this is no thread of its. A global function: verified once. */
+__weak __noinline int java_module(__u64 tp, __s64 slot, __u64 text, __u64 text_end)
+{
+	for (int i = 1; i <= JVM_MODULES; i++)
+		if (java_thread(tp, i, slot, text, text_end))
+			return i;
+	return 0;
+}
+
+/* A thread of the machine's own has a number as well, but serves whoever comes; only virtual ones run in a continuation. */
+static __always_inline void java_read(__u64 tp, struct ws_runtime *rt, struct logical *l)
+{
+	__u64 thread;
+
+	if (!rt->jvm.module)
+		rt->jvm.module = java_module(tp, rt->tls, rt->jvm.text, rt->jvm.text_end);
+	if (!rt->jvm.module)
+		return;
+	thread = java_thread(tp, rt->jvm.module, rt->tls, rt->jvm.text, rt->jvm.text_end);
+	if (!thread || !user_word(thread + rt->jvm.continuation))
+		return;
+	l->ctx = user_word(thread + rt->jvm.owner);
+	l->known = l->ctx != 0;
+}
+
+static __always_inline void logical_read(struct task_struct *task, struct ws_runtime *rt, struct logical *l)
+{
+	__u64 tp = task_thread_pointer(task), own;
 
 	l->known = false;
-	l->go = rt->kind == WS_RT_GO;
+	l->fiber = rt->kind == WS_RT_GO ? WS_TOK_GOROUTINE : rt->kind == WS_RT_JVM ? WS_TOK_VIRTUAL : 0;
 	l->ctx = 0;
+	if (rt->kind == WS_RT_JVM) {
+		java_read(tp, rt, l);
+		return;
+	}
+	own = user_word(tp + (__s64)rt->tls);
 	if (!own)
 		return;
-	if (l->go)
+	if (l->fiber)
 		goroutine_read(own, rt, l);
 	else
 		python_read(tp, own, rt, l);
@@ -125,7 +173,7 @@ static __always_inline bool work_now(const struct thread_state *ts, const struct
 
 	if (!l->known)
 		return false;
-	if (l->go)
+	if (l->fiber)
 		return goroutine_work(&key, to);
 	if (ts && l->ctx && ts->window == l->ctx && ts->tok.sock) {
 		*to = ts->tok;
@@ -190,7 +238,7 @@ static __always_inline void goroutine_reads(struct ws_token *tok, struct logical
 {
 	struct object_key key = object_key(l->ctx);
 
-	tok->kind = WS_TOK_GOROUTINE;
+	tok->kind = l->fiber;
 	tok->by = l->ctx;
 	bpf_map_update_elem(&bindings, &key, tok, BPF_ANY);
 }
@@ -204,7 +252,7 @@ static __always_inline void answer_read(struct thread_state *ts, struct task_str
 	struct object_key key;
 	struct logical l;
 
-	if (!thread_logical(ts, task, &l) || l.go || !l.ctx || st->writer == l.ctx)
+	if (!thread_logical(ts, task, &l) || l.fiber || !l.ctx || st->writer == l.ctx)
 		return;
 	key = object_key(l.ctx);
 	bpf_map_delete_elem(&bindings, &key);
@@ -225,7 +273,7 @@ static APART void context_reads(struct thread_state *ts, struct task_struct *tas
 	ts->tok_ctx = 0;
 	if (!thread_logical(ts, task, &l))
 		return;
-	if (l.go) {
+	if (l.fiber) {
 		goroutine_reads(&ts->tok, &l);
 		return;
 	}
@@ -287,7 +335,7 @@ static APART void context_writes(struct thread_state *ts, struct task_struct *ta
 		return;
 	if (!work_now(ts, &l, tok)) {
 		tok->sock = 0;
-		tok->kind = l.go ? WS_TOK_GOROUTINE : WS_TOK_CONTEXT;
+		tok->kind = l.fiber ? l.fiber : WS_TOK_CONTEXT;
 	}
 }
 

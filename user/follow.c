@@ -44,6 +44,7 @@ uint32_t follow__kinds(uint32_t evidence_off)
 	const uint32_t libuv = 1u << EVIDENCE_TURN | 1u << EVIDENCE_TURN_CONTINUED;
 
 	return (~evidence_off & python ? 1u << WS_RT_CPYTHON : 0) | (~evidence_off & go ? 1u << WS_RT_GO : 0) |
+	       (~evidence_off & 1u << EVIDENCE_VIRTUAL ? 1u << WS_RT_JVM : 0) |
 	       (~evidence_off & libuv ? 1u << WS_RT_LIBUV : 0);
 }
 

@@ -452,8 +452,8 @@ static const char *why_not(const struct features *f, enum feature feat)
 /* What following these runtimes gives, as the first line has it. `buf` has room for all. */
 static const char *names_of(uint32_t kinds, char buf[64])
 {
-	snprintf(buf, 64, "%s%s%s", kinds & 1u << WS_RT_CPYTHON ? ", contexts" : "", kinds & 1u << WS_RT_GO ? ", goroutines" : "",
-		 kinds & 1u << WS_RT_LIBUV ? ", turns" : "");
+	snprintf(buf, 64, "%s%s%s%s", kinds & 1u << WS_RT_CPYTHON ? ", contexts" : "", kinds & 1u << WS_RT_GO ? ", goroutines" : "",
+		 kinds & 1u << WS_RT_LIBUV ? ", turns" : "", kinds & 1u << WS_RT_JVM ? ", virtual threads" : "");
 	return buf;
 }
 

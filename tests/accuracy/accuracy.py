@@ -141,6 +141,23 @@ def node_rows():
     return out + [row(f"Node.js {node.version(e)}: http, fetch", e, ASGI, bar=0.99) for e in node.others()]
 
 
+def java_rows():
+    """Virtual threads, if there is a JDK that publishes their numbers."""
+    jdk = next((p for p in sorted(pathlib.Path("/usr/lib/jvm").glob("*/bin/javac")) if jdk_version(p) >= 24), None)
+    if not jdk:
+        print("no JDK 24 or later under /usr/lib/jvm: no rows for virtual threads", file=sys.stderr)
+        return []
+    argv = [str(jdk.with_name("java")), "-XX:+UseSerialGC", str(SERVICES / "VirtualThreads.java")]
+    return [Row(f"JDK {jdk_version(jdk)}, a virtual thread per request", argv, ["n1a", "n1b"], bar=0.99),
+            Row("JDK, virtual threads that a request's own starts", argv, ["n1c"], bar=0),
+            Row("JDK, a pool of platform threads", argv, ["n1a", "n1b"], bar=0, env={"MODE": "platform"})]
+
+
+def jdk_version(javac):
+    r = subprocess.run([javac, "-version"], capture_output=True, text=True)
+    return int((r.stdout + r.stderr).split()[-1].split(".")[0])
+
+
 def proxy_rows():
     """What is passed on as it came: the call's path is the request's."""
     return [Row("HAProxy, two threads", ["/usr/sbin/haproxy", "-db", "-f", str(SERVICES / "haproxy.cfg")], ["n0"], bar=0.99,
@@ -148,7 +165,7 @@ def proxy_rows():
 
 
 def rows():
-    out = frameworks() + go_rows() + node_rows() + proxy_rows()
+    out = frameworks() + go_rows() + node_rows() + java_rows() + proxy_rows()
     for version, exe in interpreters().items():
         out.append(Row(f"asyncio streams on CPython {version}", [str(exe), str(SERVICES / "streams.py")], ASGI,
                        short=version.startswith("3.11") and "distribution" in version, python=version))

@@ -314,7 +314,7 @@ static void test_goroutine_of_others(void **state_)
 	end_story();
 	assert_parent(span_of(SPAN_CLIENT, "/mine"), span_of(SPAN_SERVER, "/in"), "goroutine");
 	assert_root(span_of(SPAN_CLIENT, "/worker"), "it has read of its request, but another one serves it");
-	assert_root(span_of(SPAN_CLIENT, "/several"), "this goroutine serves several connections at a time");
+	assert_root(span_of(SPAN_CLIENT, "/several"), "who has read it serves several connections at a time");
 	end_test();
 }
 
@@ -474,7 +474,7 @@ static void test_goroutine(void **state_)
 	end_story();
 	assert_parent(span_of(SPAN_CLIENT, "/out"), span_of(SPAN_SERVER, "/in"), "goroutine");
 	assert_root(span_of(SPAN_CLIENT, "/over"), "its request was over");
-	assert_root(span_of(SPAN_CLIENT, "/nobody"), "its goroutine has read no request");
+	assert_root(span_of(SPAN_CLIENT, "/nobody"), "its goroutine or virtual thread has read no request");
 	end_test();
 }
 

@@ -312,7 +312,7 @@ int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r)
 		l->uprobes = uprobes__new(l->p.obj);
 	if (!l->uprobes)
 		return -ENOMEM;
-	if (uprobes__count(l->uprobes, tgid) == r->n_sites)
+	if (uprobes__count(l->uprobes, tgid) == (ssize_t)r->n_sites)
 		return 0;
 	err = uprobes__plant(l->uprobes, tgid, r);
 	if (err)
@@ -329,7 +329,7 @@ int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r)
 
 bool loader__follows(const struct loader *l, uint32_t tgid)
 {
-	return l->uprobes && uprobes__count(l->uprobes, tgid);
+	return l->uprobes && uprobes__count(l->uprobes, tgid) >= 0;
 }
 
 void loader__unfollow(struct loader *l, uint32_t tgid)

@@ -81,11 +81,11 @@ static struct hooked *find(const struct uprobes *u, uint32_t tgid)
 	return p;
 }
 
-size_t uprobes__count(const struct uprobes *u, uint32_t tgid)
+ssize_t uprobes__count(const struct uprobes *u, uint32_t tgid)
 {
 	const struct hooked *p = find(u, tgid);
 
-	return p ? p->n_sites : 0;
+	return p ? (ssize_t)p->n_sites : -1;
 }
 
 void uprobes__forget(struct uprobes *u, uint32_t tgid)

@@ -18,7 +18,8 @@ struct uprobes *uprobes__new(struct bpf_object *obj); /* NULL with ENOMEM; `obj`
 void uprobes__free(struct uprobes *u);		       /* NULL ok; pulls all out */
 /* All of a runtime's sites: 0 or -errno. Again for a process that has imported more since. */
 int uprobes__plant(struct uprobes *u, uint32_t tgid, const struct runtime *r);
-size_t uprobes__count(const struct uprobes *u, uint32_t tgid); /* sites of that process, 0: not followed */
+/* Sites of that process, which may need none; -1: it is not followed. */
+ssize_t uprobes__count(const struct uprobes *u, uint32_t tgid);
 void uprobes__forget(struct uprobes *u, uint32_t tgid);
 /* Is this program one of these? They are attached where they are needed, not at start. */
 bool uprobe__is_runtime(const struct bpf_program *prog);

@@ -274,7 +274,8 @@ static bool is_excluded(const struct match *m, const struct msg *msg)
 /* Go's servers let another goroutine read the first byte. */
 static uint64_t reader_of(const struct exchange *x, const struct transfer *newest)
 {
-	if (newest && newest->token.kind == WS_TOK_GOROUTINE && newest->token.by)
+	if (newest && (newest->token.kind == WS_TOK_GOROUTINE || newest->token.kind == WS_TOK_VIRTUAL) &&
+	    newest->token.by)
 		return thread__goroutine(newest->tgid, newest->token.by);
 	return thread__key(x->tid);
 }

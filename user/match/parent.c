@@ -23,7 +23,8 @@
  *             thread. Only while the request is open: what outlives it may be its own background work, or a worker
  *             that it was the first to need and that serves whoever comes. A task that waited, and was woken by the
  *             read, has to be the one that answers.
- *   goroutine The goroutine that read the request.
+ *   goroutine, virtual-thread
+ *             The goroutine, or the JVM's virtual thread, that read the request.
  *   goroutine-inherited
  *             One that was made by it, or by that: if it ends with the request, or with its call, and made only one. A
  *             worker that the request was the first to need goes on for others, or drains their queue, and ends. Where
@@ -383,7 +384,8 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 /* Heirs are believed once they have ended; the goroutine that read has nothing to prove. */
 static void by_goroutine(struct match *m, struct exchange *x, const struct ws_token *t)
 {
-	enum match_evidence e = t->heirs[0] ? EVIDENCE_GOROUTINE_INHERITED : EVIDENCE_GOROUTINE;
+	enum match_evidence e = t->kind == WS_TOK_VIRTUAL ? EVIDENCE_VIRTUAL :
+				t->heirs[0] ? EVIDENCE_GOROUTINE_INHERITED : EVIDENCE_GOROUTINE;
 	struct stream_conn *sc = t->sock ? stream__find(m->opts.stream(m->opts.ctx), t->sock) : NULL;
 	bool many = false;
 	struct exchange *s;
@@ -394,13 +396,13 @@ static void by_goroutine(struct match *m, struct exchange *x, const struct ws_to
 	if (many)
 		parent__refuse(x, "several requests in one read");
 	else if (!t->sock)
-		parent__refuse(x, "its goroutine has read no request");
+		parent__refuse(x, "its goroutine or virtual thread has read no request");
 	else if (!s || !s->open || s->tgid != x->tgid)
 		parent__refuse(x, "its request was over");
 	else if (thread__goroutine(x->tgid, t->by) != s->reader)
 		parent__refuse(x, OTHER_READER);
 	else if ((s->thread && s->thread->n_live > 1) || serves_several(s))
-		parent__refuse(x, "this goroutine serves several connections at a time");
+		parent__refuse(x, "who has read it serves several connections at a time");
 	else
 		parent__set(x, s, e, t->heirs[0] ? EDGE_PROVISIONAL : EDGE_FINAL);
 }
@@ -448,7 +450,7 @@ void parent__find(struct match *m, struct exchange *x, const struct ws_token *t)
 		by_callback(m, x, t);
 	else if (t && t->kind == WS_TOK_TURN)
 		turn__find(m, x, t);
-	else if (t && t->kind == WS_TOK_GOROUTINE)
+	else if (t && (t->kind == WS_TOK_GOROUTINE || t->kind == WS_TOK_VIRTUAL))
 		by_goroutine(m, x, t);
 	else if (t && (t->kind == WS_TOK_CONTEXT || t->kind == WS_TOK_HANDED))
 		by_context(m, x, t);

@@ -11,6 +11,7 @@
 #include "user/base/mem.h"
 #include "user/runtime/go_process.h"
 #include "user/runtime/hazards.h"
+#include "user/runtime/jvm.h"
 #include "user/runtime/libuv.h"
 #include "user/runtime/python.h"
 
@@ -161,6 +162,8 @@ int runtime__inspect(pid_t pid, struct runtime *ret)
 		err = go_process__inspect(pid, exe, &out);
 	if (!err && !py->elf && !out.why[0] && exe && out.desc.kind == WS_RT_NONE)
 		err = libuv__inspect(pid, exe, &maps, &out);
+	if (!err && !py->elf && !out.why[0] && out.desc.kind == WS_RT_NONE)
+		err = jvm__inspect(pid, &maps, &out);
 	if (out.why[0] && !err) {
 		/* Said or counted, but never half used. */
 		out.desc = (struct ws_runtime){.tgid = (uint32_t)pid};

@@ -53,7 +53,9 @@ static void find_names(int fd, const GElf_Shdr *strings, const char *const *name
 
 static void take_symbol(const Elf64_Sym *s, const struct place *places, uint64_t *ret_addrs, size_t n)
 {
-	if (ELF64_ST_TYPE(s->st_info) != STT_FUNC || s->st_shndx == SHN_UNDEF)
+	int type = ELF64_ST_TYPE(s->st_info);
+
+	if ((type != STT_FUNC && type != STT_TLS) || s->st_shndx == SHN_UNDEF)
 		return;
 	for (size_t k = 0; k < n; k++)
 		for (size_t i = 0; i < places[k].n; i++)

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Addresses of n functions, 0: none of that name. 0 or negative errno. */
+/* Addresses of n functions, or offsets of thread-local variables, 0: none of that name. 0 or negative errno. */
 int symtab__find(const char *path, const char *const *names, uint64_t *ret_addrs, size_t n);
 
 struct symtab_section {
