@@ -153,9 +153,6 @@ class Tracer:
     def _status_kib(self, field):
         return int(re.search(rf"{field}:\s+(\d+)", pathlib.Path(f"/proc/{self.pid}/status").read_text()).group(1))
 
-    def rss_kib(self):
-        return self._status_kib("VmRSS")
-
     def rss_peak_kib(self):
         return self._status_kib("VmHWM")
 
