@@ -6,7 +6,7 @@ import pathlib
 import re
 import subprocess
 
-from . import OUT
+from . import OUT, ROOT
 
 VARIANTS = {
     "": ([], {}),
@@ -46,7 +46,8 @@ class Build:
         return self.wanted or go("env", "GOVERSION").removeprefix("go")
 
     def program(self):
-        out = OUT / "tests/go" / "-".join(x for x in (self.source.name, self.version, self.variant) if x)
+        name = self.source.resolve().relative_to(ROOT / "tests").as_posix().replace("/", "_")  # several are called "go"
+        out = OUT / "tests/go" / "-".join(x for x in (name, self.version, self.variant) if x)
         newest = max(p.stat().st_mtime for p in self.source.iterdir())
         if out.exists() and out.stat().st_mtime > newest:
             return out
