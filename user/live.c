@@ -82,8 +82,9 @@ struct live {
 	uint64_t loops_since;
 	uint64_t swept;
 	bool loops_call; /* one of them has opened a connection */
-	struct follow *follow; /* NULL: the evidence of all runtimes is switched off, or uprobes are refused */
+	struct follow *follow; /* NULL: no runtime is followed */
 	uint32_t runtimes;     /* bit per enum ws_runtime_kind that is followed */
+	uint32_t refused;      /* … that would be, had we uprobes */
 	uint64_t started;
 };
 
@@ -464,10 +465,10 @@ static void banner(const struct live *l)
 
 	uname(&u);
 	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s%s\n", WS_VERSION,
-		u.release, u.machine, plan__name(loader__plan(l->loader)), names_of(l->follow ? l->runtimes : 0, names),
+		u.release, u.machine, plan__name(loader__plan(l->loader)), names_of(l->runtimes, names),
 		l->features.err[FEAT_SYSCALL_TP] ? "" : ", event loops"); /* whose turns are system calls */
-	if (l->runtimes && !l->follow)
-		log_warn("not followed: %s: uprobes: %s: needs %s. See `wirespan features`.", names_of(l->runtimes, names) + 2,
+	if (l->refused)
+		log_warn("not followed: %s: uprobes: %s: needs %s. See `wirespan features`.", names_of(l->refused, names) + 2,
 			 strerror(l->features.err[FEAT_UPROBE]), feature__remedy(FEAT_UPROBE));
 	log_debug("fentry: %s, kprobe: %s%s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE),
 		  l->features.legacy ? ", programs for kernels below 5.17" : "");
@@ -533,7 +534,11 @@ static int open_kernel(struct live *l, const struct loader_opts *lo)
 	loader__on_record(l->loader, on_kernel_record, l);
 	match__evidence_mask(l->o->evidence_off, &off);
 	l->runtimes = follow__kinds(off);
-	if (!l->runtimes || l->features.err[FEAT_UPROBE])
+	if (l->features.err[FEAT_UPROBE]) { /* virtual threads are read, not probed */
+		l->refused = l->runtimes & ~(1u << WS_RT_JVM);
+		l->runtimes &= ~l->refused;
+	}
+	if (!l->runtimes)
 		return 0;
 	l->follow = follow__new(l->loader, l->discover, l->runtimes);
 	if (!l->follow)

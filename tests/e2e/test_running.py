@@ -432,6 +432,7 @@ def test_without_sys_admin(start, plan, nginx, tag, hide):
     assert ("event loops cannot be followed" in t.stderr()) == (not tracepoints), t.stderr()
     first = t.stderr().splitlines()[0]
     assert (", contexts, goroutines, turns" in first) == uprobes and ("contexts" in first) == uprobes, first
+    assert ", virtual threads" in first, first  # they are read, not probed
     assert t.stderr().count("not followed: contexts, goroutines, turns: uprobes: ") == int(not uprobes), t.stderr()
     if not uprobes:
         off = run("--control", "off", "--exporter", "none", "-d", "1ms", "--evidence-off", "context,executor", prefix=few)
