@@ -14,12 +14,12 @@
 #include "user/base/log.h"
 #include "user/enrich/proc_read.h"
 #include "user/enrich/service.h"
+#include "user/loader/listing.h"
 
 #define SHOWN_MAX 64u  /* listening sockets kept per process only to show them: --port asks for none of these */
 #define SOCKS_MAX (256u << 10) /* of all processes together: 6 MiB, and as many descriptors */
 #define DEAD_MAX 1024u /* ended processes that late spans may still ask for */
 #define PORTS_MAX 64u
-#define PORTS_SHOWN 8u /* of a service, in one line with the others */
 
 /*
  * Programs of which it was tested that a thread works on one connection's event at a time from wait to wait, so that
@@ -727,20 +727,8 @@ bool discover__is_loop(struct discover *d, uint32_t tgid)
 	return e && (e->flags & WS_PROC_LOOP);
 }
 
-struct shown {
-	uint16_t port;
-	const char *service;
-};
-
-static int by_port(const void *a, const void *b)
-{
-	const struct shown *x = a, *y = b;
-
-	return x->port != y->port ? (int)x->port - (int)y->port : strcmp(x->service, y->service);
-}
-
-/* Each service once per port, in order of ports. The names belong to the entries. */
-static size_t collect(struct discover *d, struct shown *list, size_t max)
+/* Each service once per port. The names belong to the entries. */
+static size_t collect(struct discover *d, struct listed *list, size_t max)
 {
 	struct entry *e, *tmp;
 	size_t n = 0;
@@ -756,55 +744,17 @@ static size_t collect(struct discover *d, struct shown *list, size_t max)
 			while (k < n && (list[k].port != e->socks[i].port || strcmp(list[k].service, e->service) != 0))
 				k++;
 			if (k == n)
-				list[n++] = (struct shown){ e->socks[i].port, e->service };
+				list[n++] = (struct listed){ e->socks[i].port, e->service };
 		}
 	}
-	qsort(list, n, sizeof(*list), by_port);
 	return n;
-}
-
-/* " :80 :443", of the service of list[0] */
-static size_t print_ports(const struct shown *list, size_t n, char *buf, size_t size)
-{
-	size_t len = 0, ports = 0;
-
-	for (size_t k = 0; k < n && ports <= PORTS_SHOWN && len + 8 < size; k++) {
-		if (strcmp(list[k].service, list[0].service) != 0)
-			continue;
-		if (ports++ == PORTS_SHOWN)
-			len += (size_t)snprintf(buf + len, size - len, " …");
-		else
-			len += (size_t)snprintf(buf + len, size - len, " :%u", list[k].port);
-	}
-	return len;
 }
 
 size_t discover__services(struct discover *d, char *buf, size_t size)
 {
-	struct shown list[256];
-	size_t n = collect(d, list, sizeof(list) / sizeof(*list)), services = 0, at = 0;
+	struct listed list[256];
 
-	if (size)
-		buf[0] = '\0';
-	for (size_t i = 0; i < n; i++) {
-		bool seen = false;
-		char item[512];
-		size_t len;
-
-		for (size_t k = 0; k < i && !seen; k++)
-			seen = strcmp(list[k].service, list[i].service) == 0;
-		if (seen)
-			continue;
-		len = (size_t)snprintf(item, sizeof(item), "%s%s", services ? ", " : "",
-				       list[i].service[0] ? list[i].service : "unknown_service");
-		len += print_ports(list + i, n - i, item + len, sizeof(item) - len);
-		services++;
-		if (size && at + len < size) {
-			memcpy(buf + at, item, len + 1);
-			at += len;
-		}
-	}
-	return services;
+	return listing__print(list, collect(d, list, sizeof(list) / sizeof(*list)), buf, size);
 }
 
 /* ---- processes that are named ----------------------------------------------------------------------- */
