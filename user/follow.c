@@ -8,6 +8,7 @@
 #include "user/base/hash.h"
 #include "user/base/log.h"
 #include "user/base/mem.h"
+#include "user/enrich/proc_read.h"
 #include "user/loader/discover.h"
 #include "user/loader/loader.h"
 #include "user/match/match.h"
@@ -129,8 +130,9 @@ void follow__process(struct follow *f, uint32_t tgid)
 	struct runtime r;
 
 	/* Gone, or nothing that we may read. */
-	if (!discover__selected(f->discover, tgid) || runtime__inspect((pid_t)tgid, &r))
+	if (!discover__selected(f->discover, tgid) || runtime__inspect((pid_t)proc__reader("/proc", tgid), &r))
 		return;
+	r.desc.tgid = tgid;
 	if (r.hazard)
 		loader__mislead(f->loader, tgid);
 	if (r.desc.kind != WS_RT_NONE && !r.hazard && f->kinds & 1u << r.desc.kind)

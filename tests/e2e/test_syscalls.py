@@ -64,11 +64,12 @@ def start(services, port, mode):
     return services.start([tool("sockops"), "serve", f"127.0.0.1:{port}", "recv", "write", mode], "sockops", port=port)
 
 
-def test_process_outlives_its_main_thread(services, traced, tag):
-    """Selected, and then without the thread that the process is named after."""
+@pytest.mark.parametrize("by", ["port", "exe"])
+def test_process_outlives_its_main_thread(services, traced, tag, by):
+    """The thread that the process is named after has gone, and with it what /proc/PID shows of the process."""
     port = net.free_port()
     start(services, port, "orphaned")
-    t = traced("--port", str(port))
+    t = traced("--port", str(port)) if by == "port" else traced("--exe", "*/sockops")
     with load.Raw(("127.0.0.1", port)) as c:
         for i in range(10):
             c.get(f"/r/{tag}-{i}/n0")

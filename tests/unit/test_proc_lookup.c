@@ -2,6 +2,7 @@
 /* From a pid to a WS_EV_PROCINFO record: on made-up trees, and on real processes. */
 #include <elf.h>
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include "tests/unit/procfs.h"
 #include "user/base/mem.h"
 #include "user/enrich/enrich.h"
+#include "user/enrich/proc_read.h"
 #include "user/enrich/procinfo.h"
 
 #define PY "/usr/bin/python3.11"
@@ -360,6 +362,50 @@ static void test_real(void **state)
 	lookup = fake;
 }
 
+static void *stay(void *unused)
+{
+	pause();
+	return unused;
+}
+
+/* Its first thread has ended, another goes on: /proc/PID is a zombie's, the process is none. */
+static void test_first_thread_ended(void **state)
+{
+	struct proc_lookup *fake = lookup;
+	struct proc_lookup_opts o = { 0 };
+	char path[64], text[256] = "";
+	struct proc_facts f;
+	pid_t pid = fork();
+	pthread_t t;
+	int status;
+
+	(void)state;
+	if (pid == 0) {
+		pthread_create(&t, NULL, stay, NULL);
+		pthread_exit(NULL);
+	}
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	while (!strstr(text, ") Z ")) {
+		FILE *in = fopen(path, "r");
+
+		assert_non_null(in);
+		assert_non_null(fgets(text, sizeof(text), in));
+		fclose(in);
+	}
+	assert_int_not_equal(proc__reader("/proc", (uint32_t)pid), pid);
+	assert_int_equal(proc__reader("/proc", (uint32_t)getpid()), getpid());
+	lookup = proc_lookup__new(&o);
+	assert_int_equal(proc_lookup__facts(lookup, (uint32_t)pid, &f), 0);
+	assert_string_equal(f.service, "test_proc_lookup");
+	assert_int_equal(describe((uint32_t)pid, f.start_ns, STR_NULL, STR_NULL), 0);
+	assert_non_null(strstr(value("process.executable.path"), "test_proc_lookup"));
+	proc_lookup__free(lookup);
+	lookup = fake;
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(proc__reader("/proc", (uint32_t)pid), pid);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -367,7 +413,7 @@ int main(void)
 		cmocka_unit_test(test_master),	       cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_memory),	       cmocka_unit_test(test_bad_attributes),
 		cmocka_unit_test(test_decode_hostile), cmocka_unit_test(test_go),
-		cmocka_unit_test(test_real),
+		cmocka_unit_test(test_real),	       cmocka_unit_test(test_first_thread_ended),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -348,7 +348,7 @@ static void set_process(struct proc_lookup *l, const struct service_guess *guess
 	char path[300];
 
 	if (!language && p->exe[0]) {
-		snprintf(path, sizeof(path), "%s/%u/exe", l->procfs, p->tgid);
+		snprintf(path, sizeof(path), "%s/%u/exe", l->procfs, p->reader);
 		if (is_go(path))
 			language = runtime = "go";
 	}
@@ -374,11 +374,11 @@ static void find_container(struct proc_lookup *l, char *ret)
 	ret[0] = '\0';
 	if (!l->raw.have_stat)
 		return;
-	if (!proc__read(l->procfs, l->raw.tgid, "cgroup", CGROUP_MAX, &l->buf) && l->buf.len) {
+	if (!proc__read(l->procfs, l->raw.reader, "cgroup", CGROUP_MAX, &l->buf) && l->buf.len) {
 		id = container__id_of_cgroup((struct str){ (const char *)l->buf.data, l->buf.len });
 		hidden = memmem(l->buf.data, l->buf.len, ":/\n", 3) != NULL; /* it is what it sees as the root */
 	}
-	if (!id.len && hidden && !proc__read(l->procfs, l->raw.tgid, "mountinfo", MOUNTINFO_MAX, &l->buf) && l->buf.len)
+	if (!id.len && hidden && !proc__read(l->procfs, l->raw.reader, "mountinfo", MOUNTINFO_MAX, &l->buf) && l->buf.len)
 		id = container__id_of_mountinfo((struct str){ (const char *)l->buf.data, l->buf.len });
 	if (id.len)
 		snprintf(ret, CONTAINER_ID_MAX + 1, "%.*s", (int)id.len, id.p);
@@ -462,7 +462,7 @@ static void set_own(struct proc_lookup *l, const struct identity *id)
 
 static void take_event(struct proc_lookup *l, uint32_t tgid, uint64_t start_ns)
 {
-	l->raw = (struct proc_raw){ .tgid = tgid, .start_ticks = start_ns / PROC_TICK_NS };
+	l->raw = (struct proc_raw){ .tgid = tgid, .reader = tgid, .start_ticks = start_ns / PROC_TICK_NS };
 }
 
 /* What /proc has no longer, or not yet: a zombie has no arguments left, a process in the middle of an exec none yet. */

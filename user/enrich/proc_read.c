@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/enrich/proc_read.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -95,7 +96,9 @@ static int parse_stat(struct proc_raw *p, char *text)
 	snprintf(p->comm, sizeof(p->comm), "%s", open + 1);
 	at = strtok_r(close + 1, " ", &save);
 	for (int field = 3; at && field <= 22; field++, at = strtok_r(NULL, " ", &save)) {
-		if (field == 4)
+		if (field == 3)
+			p->ended = *at == 'Z' || *at == 'X';
+		else if (field == 4)
 			p->ppid = (uint32_t)strtoul(at, NULL, 10);
 		else if (field == 9)
 			p->kernel_thread = strtoul(at, NULL, 10) & PF_KTHREAD;
@@ -116,6 +119,44 @@ static int read_stat(struct proc_raw *p, const char *procfs, uint32_t pid, struc
 	return err ? err : parse_stat(p, (char *)buf->data);
 }
 
+/*
+ * The first thread of a process, which it is named after, may end before the others. Its own entry has no exe, maps,
+ * mem or environ then; those of any other thread are the process's. The kernel shows threads as PROCFS/TID, too, if
+ * they are asked for by number.
+ */
+static uint32_t live_thread(const char *procfs, uint32_t pid, struct dynbuf *buf)
+{
+	uint32_t live = pid;
+	struct dirent *de;
+	char path[512];
+	DIR *dir = NULL;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/%u/task", procfs, pid) < sizeof(path))
+		dir = opendir(path);
+	while (dir && live == pid && (de = readdir(dir)) != NULL) {
+		struct proc_raw thread = { .tgid = (uint32_t)strtoul(de->d_name, NULL, 10) };
+
+		if (thread.tgid && thread.tgid != pid && !read_stat(&thread, procfs, thread.tgid, buf) && !thread.ended)
+			live = thread.tgid;
+	}
+	if (dir)
+		closedir(dir);
+	return live;
+}
+
+uint32_t proc__reader(const char *procfs, uint32_t pid)
+{
+	struct proc_raw p = { .tgid = pid };
+	struct dynbuf buf;
+	uint32_t reader = pid;
+
+	dynbuf__init(&buf, STAT_MAX + 1);
+	if (!read_stat(&p, procfs, pid, &buf) && p.ended)
+		reader = live_thread(procfs, pid, &buf);
+	dynbuf__free(&buf);
+	return reader;
+}
+
 static void read_uid(struct proc_raw *p, const char *procfs, struct dynbuf *buf)
 {
 	const char *at;
@@ -134,7 +175,7 @@ static void read_uid(struct proc_raw *p, const char *procfs, struct dynbuf *buf)
 
 static void read_args(struct proc_raw *p, const char *procfs, struct dynbuf *buf)
 {
-	if (proc__read(procfs, p->tgid, "cmdline", sizeof(p->args) - 1, buf))
+	if (proc__read(procfs, p->reader, "cmdline", sizeof(p->args) - 1, buf))
 		return;
 	p->args_len = buf->len;
 	if (buf->len)
@@ -148,14 +189,16 @@ int proc_raw__read(struct proc_raw *p, const char *procfs, uint32_t pid, struct 
 {
 	int err;
 
-	*p = (struct proc_raw){ .tgid = pid };
+	*p = (struct proc_raw){ .tgid = pid, .reader = pid };
 	err = read_stat(p, procfs, pid, buf);
 	if (err)
 		return err == -ENOMEM ? err : -ESRCH;
 	if (p->kernel_thread)
 		return 0;
-	proc__readlink(procfs, pid, "exe", p->exe, sizeof(p->exe));
-	proc__readlink(procfs, pid, "cwd", p->cwd, sizeof(p->cwd));
+	if (p->ended)
+		p->reader = live_thread(procfs, pid, buf);
+	proc__readlink(procfs, p->reader, "exe", p->exe, sizeof(p->exe));
+	proc__readlink(procfs, p->reader, "cwd", p->cwd, sizeof(p->cwd));
 	read_args(p, procfs, buf);
 	read_uid(p, procfs, buf);
 	return 0;
@@ -179,7 +222,7 @@ void proc_raw__read_env(struct proc_raw *p, const char *procfs, struct dynbuf *e
 	const char *at, *end, *nul;
 
 	p->env_service = p->env_attrs = p->env_flask_app = STR_NULL;
-	proc__read(procfs, p->tgid, "environ", PROC_ENVIRON_MAX, env);
+	proc__read(procfs, p->reader, "environ", PROC_ENVIRON_MAX, env);
 	if (!env->len)
 		return;
 	at = (const char *)env->data;

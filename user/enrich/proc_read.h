@@ -18,7 +18,9 @@
 
 struct proc_raw {
 	uint32_t tgid, ppid, uid;
+	uint32_t reader; /* by whose entry the rest was read: see proc__reader() */
 	bool have_stat, have_uid, kernel_thread;
+	bool ended; /* its first thread has */
 	uint64_t start_ticks;
 	char comm[32];
 	char exe[PROC_PATH_MAX]; /* as the process sees it, " (deleted)" cut off; "" unknown */
@@ -39,6 +41,11 @@ int proc__read_file(const char *path, size_t max, struct dynbuf *buf);
 int proc__read(const char *procfs, uint32_t pid, const char *name, size_t max, struct dynbuf *buf);
 /* Target of the link PROCFS/PID/NAME, NUL-terminated; "" where it cannot be read. False then. */
 bool proc__readlink(const char *procfs, uint32_t pid, const char *name, char *buf, size_t size);
+/*
+ * By which number a process's files are to be read: its own, or that of another of its threads if the first one has
+ * ended and has none any more.
+ */
+uint32_t proc__reader(const char *procfs, uint32_t pid);
 
 /*
  * Everything of struct proc_raw but the environment. `buf` is scratch. -ESRCH: no such process.

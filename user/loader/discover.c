@@ -420,7 +420,7 @@ static struct entry *add(struct discover *d, uint32_t tgid)
 
 static void read_exe(struct discover *d, struct entry *e)
 {
-	proc__readlink(d->procfs, e->tgid, "exe", e->exe, sizeof(e->exe));
+	proc__readlink(d->procfs, proc__reader(d->procfs, e->tgid), "exe", e->exe, sizeof(e->exe));
 }
 
 static void read_service(struct discover *d, struct entry *e)
