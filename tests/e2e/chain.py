@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chains of unmodified services, and the assertions that every test of counts and parents makes."""
+import contextlib
+
 from conftest import SERVICES
 
 from rig import net, python, spans
@@ -7,6 +9,16 @@ from rig.spans import CLIENT, SERVER
 
 # Seconds. A machine may stand still for longer than servers keep an idle connection by default.
 KEEP_ALIVE = "600"
+
+
+@contextlib.contextmanager
+def case(name):
+    """One of several cases that share a tracer, whose start is most of what a short test costs: says which one failed."""
+    try:
+        yield
+    except Exception as e:
+        e.add_note(f"case: {name}")
+        raise
 
 
 def assert_exact(got, tag, n, legs, outer_client=True):

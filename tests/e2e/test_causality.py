@@ -4,7 +4,7 @@ import collections
 import time
 
 import pytest
-from chain import assert_edges, assert_exact, base, flask_chain, gunicorn, uvicorn
+from chain import assert_edges, assert_exact, base, case, flask_chain, gunicorn, uvicorn
 from conftest import SERVICES
 
 from rig import load, net, python, spans
@@ -39,19 +39,23 @@ def test_gunicorn(services, traced, tag, worker):
     assert names == {"hop_flask"}, "gunicorn is named after the application that it serves"
 
 
-@pytest.mark.parametrize("over", ["unix", "tcp"])
-@pytest.mark.parametrize("connections", [1, 16])
-def test_nginx_in_front_of_gunicorn(services, traced, tag, over, connections, tmp_path):
+def test_nginx_in_front_of_gunicorn(services, traced, tag, tmp_path):
     """proxy_pass: nginx forwards /r/ID/n0 as /r/ID/n1, so that the two legs can be told apart."""
-    port, back, sock = net.free_port(), net.free_port(), tmp_path / "g.sock"
-    gunicorn(services, "-k", "gthread", "--threads", "8", **({"unix": sock} if over == "unix" else {"port": back}))
-    upstream = f"unix:{sock}" if over == "unix" else f"127.0.0.1:{back}"
-    services.nginx(f"""upstream g {{ server {upstream}; }} server {{ listen 127.0.0.1:{port};
-        location / {{ rewrite ^(.*)/n0$ $1/n1 break; proxy_pass http://g; }} }}""", port=port)
+    fronts = {}
+    for over in ("unix", "tcp"):
+        fronts[over], back, sock = net.free_port(), net.free_port(), tmp_path / "g.sock"
+        gunicorn(services, "-k", "gthread", "--threads", "8", **({"unix": sock} if over == "unix" else {"port": back}))
+        upstream = f"unix:{sock}" if over == "unix" else f"127.0.0.1:{back}"
+        services.nginx(f"""upstream g {{ server {upstream}; }} server {{ listen 127.0.0.1:{fronts[over]};
+            location / {{ rewrite ^(.*)/n0$ $1/n1 break; proxy_pass http://g; }} }}""", port=fronts[over])
     t = traced()
-    load.run(f"127.0.0.1:{port}", 320, connections, f"/r/{tag}-%/n0")
-    mine = assert_exact(t.stop(), tag, 320, ["n0", "n1"])
-    assert_edges(mine)
+    cases = [(over, connections, f"{tag}-{over}{connections}") for over in fronts for connections in (1, 16)]
+    for over, connections, mark in cases:
+        load.run(f"127.0.0.1:{fronts[over]}", 320, connections, f"/r/{mark}-%/n0")
+    got = t.stop()
+    for over, connections, mark in cases:
+        with case(f"{over}, {connections} connections"):
+            assert_edges(assert_exact(got, mark, 320, ["n0", "n1"]))
 
 
 def test_nginx_keepalive_upstream(services, traced, tag):
@@ -75,10 +79,8 @@ SHAPES = {  # what clients ask, what nginx makes of it
 }
 
 
-@pytest.mark.parametrize("how", ["delayed", "retried", "refused"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_nginx_timers_are_never_guessed(services, traced, tag, how, shape):
-    """A request that a timer starts or repeats runs after other requests' callbacks: maybe no parent, never theirs."""
+def slow_nginx(services, how, shape, tag):
+    """nginx in front of nginx, with timers between a request and its call. Its port, and what to ask it for."""
     port, back, mute = net.free_port(), net.free_port(), net.free_port()
     url, rewrite = SHAPES[shape]
     services.nginx(f"server {{ listen 127.0.0.1:{back}; location / {{ return 200 ok; }} }}", port=back)
@@ -89,9 +91,23 @@ def test_nginx_timers_are_never_guessed(services, traced, tag, how, shape):
     services.nginx(f"""limit_req_zone $server_name zone=z:1m rate=400r/s; upstream b {{ {servers} }}
         server {{ listen 127.0.0.1:{port}; location / {{ {limit} {rewrite} proxy_read_timeout 100ms; proxy_pass http://b; }} }}
         """, port=port)
+    return port, url.format(tag=tag)
+
+
+@pytest.mark.parametrize("how", ["delayed", "retried", "refused"])
+def test_nginx_timers_are_never_guessed(services, traced, tag, how):
+    """A request that a timer starts or repeats runs after other requests' callbacks: maybe no parent, never theirs."""
+    fronts = {shape: slow_nginx(services, how, shape, f"{tag}-{shape}") for shape in SHAPES}
     t = traced()
-    load.run(f"127.0.0.1:{port}", 400, 16, url.format(tag=tag))
-    got = spans.tagged(t.stop(), tag)
+    for port, url in fronts.values():
+        load.run(f"127.0.0.1:{port}", 400, 16, url)
+    got = t.stop()
+    for shape in SHAPES:
+        with case(shape):
+            assert_own_or_none(spans.tagged(got, f"{tag}-{shape}"))
+
+
+def assert_own_or_none(got):
     by_id = {s.id: s for s in got}
     calls = [s for s in got if s.kind == CLIENT and s.service == "nginx" and s.name != "connect"]
     assert len(calls) >= 400

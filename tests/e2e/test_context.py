@@ -2,8 +2,7 @@
 """Context that travels in headers: traceparent, tracestate, b3; received, forwarded, written by an SDK."""
 import secrets
 
-import pytest
-from chain import assert_edges, assert_exact, flask_chain
+from chain import assert_edges, assert_exact, case, flask_chain
 
 from rig import load, net, spans
 from rig.spans import CLIENT, SERVER
@@ -15,42 +14,55 @@ def ids():
     return secrets.token_hex(16), secrets.token_hex(8)
 
 
-@pytest.mark.parametrize("header", [
-    lambda t, s: [f"traceparent: 00-{t}-{s}-01"],
-    lambda t, s: [f"TraceParent:   00-{t}-{s}-01\t", "tracestate: a=1,b=2"],
-    lambda t, s: [f"X-Long-{i}: {'x' * 400}" for i in range(16)] + [f"traceparent: 00-{t}-{s}-01"],
-    lambda t, s: [f"b3: {t}-{s}-1"],
-    lambda t, s: [f"X-B3-TraceId: {t}", f"X-B3-SpanId: {s}", "X-B3-Sampled: 1"],
-    lambda t, s: [f"traceparent: 00-{t}-{s}-01", f"b3: {'1' * 32}-{'2' * 16}-1"],
-], ids=["traceparent", "any-case", "at-6400-bytes", "b3", "b3-multi", "traceparent-before-b3"])
-def test_received(services, traced, tag, header):
+RECEIVED = {
+    "traceparent": lambda t, s: [f"traceparent: 00-{t}-{s}-01"],
+    "any case": lambda t, s: [f"TraceParent:   00-{t}-{s}-01\t", "tracestate: a=1,b=2"],
+    "at 6400 bytes": lambda t, s: [f"X-Long-{i}: {'x' * 400}" for i in range(16)] + [f"traceparent: 00-{t}-{s}-01"],
+    "b3": lambda t, s: [f"b3: {t}-{s}-1"],
+    "b3 multi": lambda t, s: [f"X-B3-TraceId: {t}", f"X-B3-SpanId: {s}", "X-B3-Sampled: 1"],
+    "traceparent before b3": lambda t, s: [f"traceparent: 00-{t}-{s}-01", f"b3: {'1' * 32}-{'2' * 16}-1"],
+}
+
+
+def test_received(services, traced, tag):
     """The sender wrote the header itself, as an SDK does: its client span is a child of that, too."""
     port = flask_chain(services, 1)
     t = traced()
-    trace, parent = ids()
-    with load.Raw(("127.0.0.1", port)) as c:
-        assert c.get(f"/r/{tag}-0/n0", headers=header(trace, parent))[0] == 200
-    mine = assert_exact(t.stop(), tag, 1, ["n0"])
-    client, server = sorted(mine, key=lambda s: s.kind != CLIENT)
-    assert {s.trace for s in mine} == {trace}
-    assert client.parent == parent
-    assert server.parent == client.id
-    if "tracestate" in str(header(trace, parent)):
-        assert client.raw.get("traceState") == server.raw.get("traceState") == "a=1,b=2"
+    sent = {name: ids() for name in RECEIVED}
+    for i, (name, header) in enumerate(RECEIVED.items()):
+        with case(name), load.Raw(("127.0.0.1", port)) as c:
+            assert c.get(f"/r/{tag}-{i}/n0", headers=header(*sent[name]))[0] == 200
+    got = t.stop()
+    for i, (name, (trace, parent)) in enumerate(sent.items()):
+        with case(name):
+            mine = assert_exact(got, f"{tag}-{i}", 1, ["n0"])
+            client, server = sorted(mine, key=lambda s: s.kind != CLIENT)
+            assert {s.trace for s in mine} == {trace}
+            assert client.parent == parent
+            assert server.parent == client.id
+            state = "a=1,b=2" if name == "any case" else None
+            assert [s.raw.get("traceState") or None for s in mine] == [state, state]
 
 
-@pytest.mark.parametrize("value", [
-    f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", f"ff-{TRACE}-{SPAN}-01", f"00-{TRACE.upper()}-{SPAN}-01",
-    f"00-{TRACE}-{SPAN}-01-extra", f"00-{TRACE}-{SPAN}", "garbage",
-], ids=["zero-trace", "zero-span", "version-ff", "upper-case", "too-long", "too-short", "garbage"])
-def test_invalid_is_not_believed(services, traced, tag, value):
+INVALID = {
+    "zero trace": f"00-{'0' * 32}-{SPAN}-01", "zero span": f"00-{TRACE}-{'0' * 16}-01",
+    "version ff": f"ff-{TRACE}-{SPAN}-01", "upper case": f"00-{TRACE.upper()}-{SPAN}-01",
+    "too long": f"00-{TRACE}-{SPAN}-01-extra", "too short": f"00-{TRACE}-{SPAN}", "garbage": "garbage",
+}
+
+
+def test_invalid_is_not_believed(services, traced, tag):
     port = flask_chain(services, 1)
     t = traced()
-    with load.Raw(("127.0.0.1", port)) as c:
-        c.get(f"/r/{tag}-0/n0", headers=[f"traceparent: {value}"])
-    mine = assert_exact(t.stop(), tag, 1, ["n0"])
-    assert_edges(mine)
-    assert {s.trace for s in mine}.isdisjoint({TRACE, "0" * 32})
+    for i, value in enumerate(INVALID.values()):
+        with load.Raw(("127.0.0.1", port)) as c:
+            c.get(f"/r/{tag}-{i}/n0", headers=[f"traceparent: {value}"])
+    got = t.stop()
+    for i, name in enumerate(INVALID):
+        with case(name):
+            mine = assert_exact(got, f"{tag}-{i}", 1, ["n0"])
+            assert_edges(mine)
+            assert {s.trace for s in mine}.isdisjoint({TRACE, "0" * 32})
 
 
 def test_forwarded_header_stays_below_the_own_server_span(services, traced, tag):

@@ -194,8 +194,8 @@ def test_failed_connects(services, traced, plan, tag, how):
             host, peer = ns.ip, 81
             ns.run("iptables", "-A", "INPUT", "-p", "tcp", "-j", "DROP")
         elif how == "unreachable":
-            host, peer = "10.232.0.1", 81
-            net.sh("ip", "route", "add", "unreachable", "10.232.0.1/32")
+            host, peer = f"10.232.{port >> 8}.{port & 255}", 81
+            net.sh("ip", "route", "add", "unreachable", f"{host}/32")
         try:
             services.script(SERVICES / "hop_flask.py", "caller", port=port, env={"PORT": port})
             t = traced()
@@ -205,7 +205,7 @@ def test_failed_connects(services, traced, plan, tag, how):
             got = t.stop()
         finally:
             if how == "unreachable":
-                net.sh("ip", "route", "del", "unreachable", "10.232.0.1/32", check=False)
+                net.sh("ip", "route", "del", "unreachable", f"{host}/32", check=False)
     server = [s for s in got if s.kind == SERVER and s.path.startswith(f"/connect/{tag}-0/")]
     assert len(server) == 1
     below = [s for s in got if s.parent == server[0].id and s.name == "connect"]

@@ -163,8 +163,8 @@ def test_paused_consumer(services, traced, nginx, tag):
     t.service.signal(signal.SIGCONT)
     out, err = p.communicate(timeout=60 * SLOW)
     assert p.returncode == 0, err
-    time.sleep(1)
-    load.run(f"127.0.0.1:{nginx}", 1000, 16, f"/r/{tag}-3%/n0")
+    t.settle()  # the ring is empty again
+    load.run(f"127.0.0.1:{nginx}", 1000, 4, f"/r/{tag}-3%/n0")
     got = t.stop()
     assert not imbalance(t.final)
     mine = spans.tagged(got, tag)

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from chain import assert_edges, assert_exact
+from chain import assert_edges, assert_exact, case
 
 from rig import SLOW, load, net, spans, tool
 from rig.spans import CLIENT, SERVER
@@ -26,38 +26,48 @@ def exchange(services, where, read, write, n, path, body=0, traceparent=None, se
     assert json.loads(r.stdout) == {"sent": n, "ok": n}
 
 
-@pytest.mark.parametrize("read,write", list(zip(READS, WRITES)), ids=lambda v: v)
-@pytest.mark.parametrize("family", ["tcp", "unix"])
-def test_each_call(services, traced, tag, tmp_path, family, read, write):
-    where = f"unix:{tmp_path}/s" if family == "unix" else f"127.0.0.1:{net.free_port()}"
-    t = traced()
-    exchange(services, where, read, write, 20, f"/r/{tag}-%/n0")
-    mine = assert_exact(t.stop(), tag, 20, ["n0"])
-    assert_edges(mine)
+def test_each_call(services, traced, tag, tmp_path):
+    t, cases = traced(), {}
+    for read, write in sorted(set(zip(READS, WRITES))):
+        for where in (f"unix:{tmp_path}/{read}-{write}", f"127.0.0.1:{net.free_port()}"):
+            name = f"{read} {write} {where}"
+            cases[name] = f"{tag}-{len(cases)}"
+            with case(name):
+                exchange(services, where, read, write, 20, f"/r/{cases[name]}-%/n0")
+    got = t.stop()
+    for name, mark in cases.items():
+        with case(name):
+            assert_edges(assert_exact(got, mark, 20, ["n0"]))
 
 
-@pytest.mark.parametrize("write", ["write", "writev", "send", "sendmsg", "sendmmsg", "sendmmsgs", "byte", "half"])
-def test_header_found_wherever_it_lies(services, traced, tag, write):
+def test_header_found_wherever_it_lies(services, traced, tag):
     """With writev it is alone in segment 20 of 32; with the others whole, halved or byte by byte."""
-    trace, parent = secrets.token_hex(16), secrets.token_hex(8)
-    t = traced()
-    exchange(services, f"127.0.0.1:{net.free_port()}", "read", write, 5, f"/r/{tag}-%/n0",
-             traceparent=f"00-{trace}-{parent}-01")
-    mine = assert_exact(t.stop(), tag, 5, ["n0"])
-    assert {s.trace for s in mine} == {trace}
-    assert {s.parent for s in mine if s.kind == CLIENT} == {parent}
+    t, sent = traced(), {}
+    for write in ("write", "writev", "send", "sendmsg", "sendmmsg", "sendmmsgs", "byte", "half"):
+        sent[write] = trace, parent = secrets.token_hex(16), secrets.token_hex(8)
+        exchange(services, f"127.0.0.1:{net.free_port()}", "read", write, 5, f"/r/{tag}-{write}-%/n0",
+                 traceparent=f"00-{trace}-{parent}-01")
+    got = t.stop()
+    for write, (trace, parent) in sent.items():
+        with case(write):
+            mine = assert_exact(got, f"{tag}-{write}", 5, ["n0"])
+            assert {s.trace for s in mine} == {trace}
+            assert {s.parent for s in mine if s.kind == CLIENT} == {parent}
 
 
-@pytest.mark.parametrize("read,write", [("read", "sendfile"), ("read", "splice"), ("recv", "write"), ("byte", "half"),
-                                        ("recvmmsgs", "sendmmsgs")])
-def test_bodies_are_counted_to_the_byte(services, traced, tag, read, write):
+def test_bodies_are_counted_to_the_byte(services, traced, tag):
     """A wrong count would shift the next head on the connection: 20 requests follow each other."""
+    ways = [("read", "sendfile"), ("read", "splice"), ("recv", "write"), ("byte", "half"), ("recvmmsgs", "sendmmsgs")]
     t = traced("--opt-in-attributes")
-    exchange(services, f"127.0.0.1:{net.free_port()}", read, write, 20, f"/r/{tag}-%/n0", body=70_001)
-    mine = assert_exact(t.stop(), tag, 20, ["n0"])
-    assert_edges(mine)
-    assert {s.attrs.get("http.request.body.size") for s in mine} == {70_001}
-    assert {s.attrs.get("http.response.body.size") for s in mine} == {70_001}
+    for read, write in ways:
+        exchange(services, f"127.0.0.1:{net.free_port()}", read, write, 20, f"/r/{tag}-{read}-{write}-%/n0", body=70_001)
+    got = t.stop()
+    for read, write in ways:
+        with case(f"{read} {write}"):
+            mine = assert_exact(got, f"{tag}-{read}-{write}", 20, ["n0"])
+            assert_edges(mine)
+            assert {s.attrs.get("http.request.body.size") for s in mine} == {70_001}
+            assert {s.attrs.get("http.response.body.size") for s in mine} == {70_001}
 
 
 def start(services, port, mode):

@@ -95,8 +95,8 @@ def parse(text):
 
 
 def tagged(spans, tag):
-    """Those of one test: other processes of the machine may be traced at the same time."""
-    return [s for s in spans if s.rid and s.rid.split("-")[0] == tag]
+    """Those of one test, or of one case of it (TAG-CASE): other processes of the machine may be traced meanwhile."""
+    return [s for s in spans if s.rid and (s.rid == tag or s.rid.startswith(f"{tag}-"))]
 
 
 class Edges:
