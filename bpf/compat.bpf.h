@@ -86,32 +86,26 @@ struct sys_args {
 	__u64 a0, a1, a2, a4;
 };
 
+static __always_inline enum sys_op sys_classify(__u64 nr);
+
 #if defined(__TARGET_ARCH_x86)
 
 /* arch/x86/entry/syscalls/syscall_64.tbl */
-static __always_inline enum sys_op sys_classify(__u64 nr)
-{
-	switch (nr) {
-	case 0:	  /* read */
-	case 1:	  /* write */
-	case 44:  /* sendto */
-	case 45:  /* recvfrom */
-		return SYS_BUF;
-	case 19:  /* readv */
-	case 20:  /* writev */
-	case 327: /* preadv2 */
-	case 328: /* pwritev2 */
-		return SYS_IOV;
-	case 46:  /* sendmsg */
-	case 47:  /* recvmsg */
-		return SYS_MSG;
-	case 307: /* sendmmsg */
-		return SYS_MMSG_TX;
-	case 299: /* recvmmsg */
-		return SYS_MMSG_RX;
-	}
-	return SYS_OTHER;
-}
+enum sys_nr {
+	NR_READ = 0,
+	NR_WRITE = 1,
+	NR_READV = 19,
+	NR_WRITEV = 20,
+	NR_SENDFILE64 = 40,
+	NR_SENDTO = 44,
+	NR_RECVFROM = 45,
+	NR_SENDMSG = 46,
+	NR_RECVMSG = 47,
+	NR_RECVMMSG = 299,
+	NR_SENDMMSG = 307,
+	NR_PREADV2 = 327,
+	NR_PWRITEV2 = 328,
+};
 
 #define TS_COMPAT 0x0002 /* arch/x86/include/asm/thread_info.h */
 
@@ -142,29 +136,21 @@ static __always_inline __u64 task_thread_pointer(struct task_struct *task)
 #elif defined(__TARGET_ARCH_arm64)
 
 /* include/uapi/asm-generic/unistd.h */
-static __always_inline enum sys_op sys_classify(__u64 nr)
-{
-	switch (nr) {
-	case 63:  /* read */
-	case 64:  /* write */
-	case 206: /* sendto */
-	case 207: /* recvfrom */
-		return SYS_BUF;
-	case 65:  /* readv */
-	case 66:  /* writev */
-	case 286: /* preadv2 */
-	case 287: /* pwritev2 */
-		return SYS_IOV;
-	case 211: /* sendmsg */
-	case 212: /* recvmsg */
-		return SYS_MSG;
-	case 269: /* sendmmsg */
-		return SYS_MMSG_TX;
-	case 243: /* recvmmsg */
-		return SYS_MMSG_RX;
-	}
-	return SYS_OTHER;
-}
+enum sys_nr {
+	NR_READ = 63,
+	NR_WRITE = 64,
+	NR_READV = 65,
+	NR_WRITEV = 66,
+	NR_SENDFILE64 = 71,
+	NR_SENDTO = 206,
+	NR_RECVFROM = 207,
+	NR_SENDMSG = 211,
+	NR_RECVMSG = 212,
+	NR_RECVMMSG = 243,
+	NR_SENDMMSG = 269,
+	NR_PREADV2 = 286,
+	NR_PWRITEV2 = 287,
+};
 
 #define TIF_32BIT 22 /* arch/arm64/include/asm/thread_info.h */
 
@@ -195,6 +181,30 @@ static __always_inline __u64 task_thread_pointer(struct task_struct *task)
 #else
 #error "unknown architecture"
 #endif
+
+static __always_inline enum sys_op sys_classify(__u64 nr)
+{
+	switch (nr) {
+	case NR_READ:
+	case NR_WRITE:
+	case NR_SENDTO:
+	case NR_RECVFROM:
+		return SYS_BUF;
+	case NR_READV:
+	case NR_WRITEV:
+	case NR_PREADV2:
+	case NR_PWRITEV2:
+		return SYS_IOV;
+	case NR_SENDMSG:
+	case NR_RECVMSG:
+		return SYS_MSG;
+	case NR_SENDMMSG:
+		return SYS_MMSG_TX;
+	case NR_RECVMMSG:
+		return SYS_MMSG_RX;
+	}
+	return SYS_OTHER;
+}
 
 #ifdef WS_LEGACY
 /* THREAD_SIZE without KASAN: arch/x86/include/asm/page_64_types.h, arch/arm64/include/asm/memory.h */

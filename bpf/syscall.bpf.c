@@ -33,13 +33,19 @@ __noinline int transfer(__u64 fd, __s64 ret, __u64 msg_flags, __u32 dir, __u32 b
 	return 0;
 }
 
+/* The kernel fills an int here, and leaves what the field has above it as it was (kernel/trace/trace_syscalls.c). */
+static __always_inline __u32 nr_at_exit(const struct trace_event_raw_sys_exit *ctx)
+{
+	return (__u32)ctx->id;
+}
+
 /* Legacy programs work out where the registers are, and compare: NULL (counted) if that is not the place. */
 static __always_inline struct pt_regs *regs_at_exit(struct trace_event_raw_sys_exit *ctx)
 {
 	struct pt_regs *r = task_regs(task_current());
 
 #ifdef WS_LEGACY
-	if (sys_number(r) != (__u32)ctx->id) {
+	if (sys_number(r) != nr_at_exit(ctx)) {
 		count(WS_K_UNSEEN, 1);
 		return NULL;
 	}
@@ -57,28 +63,43 @@ static __always_inline struct pt_regs *regs_at_exit(struct trace_event_raw_sys_e
 #define ARG3(r) KREAD(r, regs[3])
 #endif
 
-#define EXIT(name, fd_arg, flags_expr, dir)                                                       \
-	SEC("tracepoint/syscalls/sys_exit_" #name)                                                \
-	int sys_##name(struct trace_event_raw_sys_exit *ctx)                                      \
-	{                                                                                         \
-		struct pt_regs *r = regs_at_exit(ctx);                                            \
-                                                                                                  \
-		if (r)                                                                            \
-			transfer(fd_arg(r), ctx->ret, flags_expr, dir, 0);                        \
-		return 0;                                                                         \
-	}
+/*
+ * What ends with one transfer: the loader attaches it to each of these calls. One program, because every one that is
+ * loaded takes the verifier through the whole core.
+ */
+SEC("tracepoint")
+int sys_moved(struct trace_event_raw_sys_exit *ctx)
+{
+	struct pt_regs *r = regs_at_exit(ctx);
+	__u64 flags = 0;
+	__u32 dir;
 
-EXIT(read, ARG0, 0, WS_RX)
-EXIT(readv, ARG0, 0, WS_RX)
-EXIT(preadv2, ARG0, 0, WS_RX)
-EXIT(recvfrom, ARG0, ARG3(r), WS_RX)
-EXIT(recvmsg, ARG0, ARG2(r), WS_RX)
-EXIT(write, ARG0, 0, WS_TX)
-EXIT(writev, ARG0, 0, WS_TX)
-EXIT(pwritev2, ARG0, 0, WS_TX)
-EXIT(sendto, ARG0, ARG3(r), WS_TX)
-EXIT(sendmsg, ARG0, ARG2(r), WS_TX)
-EXIT(sendfile64, ARG0, 0, WS_TX)
+	if (!r)
+		return 0;
+	switch (nr_at_exit(ctx)) {
+	case NR_RECVFROM:
+	case NR_SENDTO:
+		flags = ARG3(r);
+		break;
+	case NR_RECVMSG:
+	case NR_SENDMSG:
+		flags = ARG2(r);
+		break;
+	}
+	switch (nr_at_exit(ctx)) {
+	case NR_READ:
+	case NR_READV:
+	case NR_PREADV2:
+	case NR_RECVFROM:
+	case NR_RECVMSG:
+		dir = WS_RX;
+		break;
+	default:
+		dir = WS_TX;
+	}
+	transfer(ARG0(r), ctx->ret, flags, dir, 0);
+	return 0;
+}
 
 SEC("tracepoint/syscalls/sys_exit_splice")
 int sys_splice(struct trace_event_raw_sys_exit *ctx)
@@ -133,10 +154,12 @@ static long mmsg_transfer(__u32 i, void *ctx)
 	return 0;
 }
 
-static __always_inline int mmsg(struct trace_event_raw_sys_exit *ctx, __u32 dir)
+/* sendmmsg and recvmmsg, attached like sys_moved */
+SEC("tracepoint")
+int sys_moved_many(struct trace_event_raw_sys_exit *ctx)
 {
+	struct mmsg m = { .dir = nr_at_exit(ctx) == NR_SENDMMSG ? WS_TX : WS_RX };
 	struct pt_regs *r = regs_at_exit(ctx);
-	struct mmsg m = { .dir = dir };
 	struct thread_state *ts;
 	struct sys_args a;
 
@@ -153,18 +176,6 @@ static __always_inline int mmsg(struct trace_event_raw_sys_exit *ctx, __u32 dir)
 	LOOP(MMSG_MAX, mmsg_add, &m);
 	LOOP(MMSG_MAX, mmsg_transfer, &m);
 	return 0;
-}
-
-SEC("tracepoint/syscalls/sys_exit_sendmmsg")
-int sys_sendmmsg(struct trace_event_raw_sys_exit *ctx)
-{
-	return mmsg(ctx, WS_TX);
-}
-
-SEC("tracepoint/syscalls/sys_exit_recvmmsg")
-int sys_recvmmsg(struct trace_event_raw_sys_exit *ctx)
-{
-	return mmsg(ctx, WS_RX);
 }
 
 SEC("tracepoint/syscalls/sys_exit_connect")

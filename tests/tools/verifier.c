@@ -43,7 +43,7 @@ static void print_row(const char *plan, const struct row *r)
 	printf("%-8s %-26s %8zu %9lu %7.1f %%\n", plan, r->name, r->insns, r->walked, 100.0 - 100.0 * r->walked / LIMIT);
 }
 
-static int try_plan(enum plan plan, bool legacy, bool worst_only)
+static int try_plan(enum plan plan, const struct features *f, bool worst_only)
 {
 	static const struct loader_opts opts = { .capture = WS_CAPTURE_MAX, .ring_size = 1 << 20,
 						 .max_connections = 1024 };
@@ -52,7 +52,7 @@ static int try_plan(enum plan plan, bool legacy, bool worst_only)
 	struct programs p;
 	int n = 0, err;
 
-	err = programs__open(&p, plan, legacy);
+	err = programs__open(&p, plan, f);
 	if (!err)
 		err = programs__configure(&p, &opts);
 	if (!err) {
@@ -100,7 +100,7 @@ int main(int argc, char **argv)
 	for (enum plan p = PLAN_NONE + 1; p < __PLAN_CNT; p++) {
 		if (!features__plan_ok(&f, p, &why))
 			printf("%-8s not granted: %s\n", plan__name(p), feature__name(why));
-		else if (try_plan(p, f.legacy, worst_only))
+		else if (try_plan(p, &f, worst_only))
 			failed = 1;
 	}
 	return failed;

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "user/loader/tracefs.h"
+#include "user/loader/uprobe_multi.h"
 
 /* Inode of the initial pid namespace: PROC_PID_INIT_INO, include/linux/proc_ns.h. */
 #define INIT_PID_NS_INO 0xEFFFFFFCu
@@ -307,12 +308,32 @@ static int find_in_file(struct dl_phdr_info *info, size_t size, void *ret_offset
 	return 1;
 }
 
+static int probe_uprobe_multi(struct features *f)
+{
+	LIBBPF_OPTS(bpf_prog_load_opts, o, .expected_attach_type = (enum bpf_attach_type)UPROBE_MULTI_ATTACH_TYPE);
+	uint64_t offset = 0;
+	int prog, link;
+
+	dl_iterate_phdr(find_in_file, &offset);
+	prog = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "probe", "GPL", nothing, 2, &o);
+	if (prog < 0)
+		return -prog;
+	link = uprobe_multi__attach(prog, "/proc/self/exe", &offset, 1, false);
+	close(prog);
+	if (link < 0)
+		return link == -EIO ? 0 : -link; /* as below */
+	close(link);
+	return 0;
+}
+
 static int probe_uprobe(struct features *f)
 {
 	struct perf_event_attr attr = { .config1 = (__u64)(unsigned long)"/proc/self/exe" };
 	int type = read_number("/sys/bus/event_source/devices/uprobe/type"), err;
 	uint64_t offset = 0;
 
+	if (!f->err[FEAT_UPROBE_MULTI])
+		return 0;
 	if (type < 0)
 		return -type;
 	attr.type = type;
@@ -352,6 +373,7 @@ static const struct {
 			       probe_syscall_tp, TRACING },
 	[FEAT_FENTRY] = { "fentry", "fentry programs", "lockdown off, ftrace direct calls", probe_fentry, TRACING },
 	[FEAT_KPROBE] = { "kprobe", "kprobes", "CONFIG_KPROBES; " PERF_RIGHTS, probe_kprobe, TRACING },
+	[FEAT_UPROBE_MULTI] = { "uprobe-multi", "uprobes of a file as one link", "kernel 6.6 or newer", probe_uprobe_multi, TRACING },
 	/* Kernels 5.8 to 6.15 took CAP_PERFMON for it, until their maintainers took that back. */
 	[FEAT_UPROBE] = { "uprobe", "uprobes: contexts, goroutines, turns", "CAP_SYS_ADMIN, CONFIG_UPROBE_EVENTS", probe_uprobe },
 	[FEAT_STREAM_OPS] = { "stream-ops", "inet_sendmsg and the like, as we know them",

@@ -25,7 +25,8 @@ enum feature {
 	FEAT_SYSCALL_TP,
 	FEAT_FENTRY,
 	FEAT_KPROBE,
-	FEAT_UPROBE,	     /* contexts of runtimes */
+	FEAT_UPROBE_MULTI,   /* many as one link */
+	FEAT_UPROBE,	     /* contexts of runtimes, by one link each or by that */
 	FEAT_STREAM_OPS,     /* inet_sendmsg and the like, with the arguments that we know */
 	__FEAT_CNT
 };

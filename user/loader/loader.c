@@ -159,7 +159,7 @@ struct loader *loader__open(const struct loader_opts *o, const struct features *
 		return NULL;
 	libbpf_set_print(log_libbpf);
 	l->n_cpus = libbpf_num_possible_cpus();
-	err = programs__open(&l->p, plan, f->legacy);
+	err = programs__open(&l->p, plan, f);
 	if (!err)
 		err = programs__configure(&l->p, o);
 	if (err) {
@@ -309,7 +309,7 @@ int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r)
 	int err;
 
 	if (!l->uprobes)
-		l->uprobes = uprobes__new(l->p.obj);
+		l->uprobes = uprobes__new(l->p.obj, l->p.uprobe_multi);
 	if (!l->uprobes)
 		return -ENOMEM;
 	if (uprobes__count(l->uprobes, tgid) == (ssize_t)r->n_sites)

@@ -4,12 +4,14 @@
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "user/base/log.h"
 #include "user/loader/kprobes.h"
+#include "user/loader/uprobe_multi.h"
 #include "user/loader/uprobes.h"
 
 #include "bpf/wirespan.skel.h"
@@ -78,12 +80,13 @@ static void bind(struct programs *p)
 		BIND(p, (struct wirespan_bpf *)p->skel);
 }
 
-int programs__open(struct programs *p, enum plan plan, bool legacy)
+int programs__open(struct programs *p, enum plan plan, const struct features *f)
 {
+	bool legacy = f->legacy;
 	struct bpf_program *prog;
 	struct btf *kernel;
 
-	*p = (struct programs){ .plan = plan, .legacy = legacy };
+	*p = (struct programs){ .plan = plan, .legacy = legacy, .uprobe_multi = !f->err[FEAT_UPROBE_MULTI] };
 	kernel = btf__load_vmlinux_btf();
 	if (!kernel)
 		return -errno;
@@ -95,8 +98,11 @@ int programs__open(struct programs *p, enum plan plan, bool legacy)
 		return err;
 	}
 	bind(p);
-	bpf_object__for_each_program(prog, p->obj)
+	bpf_object__for_each_program(prog, p->obj) {
 		bpf_program__set_autoload(prog, in_plan(bpf_program__name(prog), plan) && target_exists(kernel, prog));
+		if (p->uprobe_multi && uprobe__is_runtime(prog))
+			bpf_program__set_expected_attach_type(prog, (enum bpf_attach_type)UPROBE_MULTI_ATTACH_TYPE);
+	}
 	btf__free(kernel);
 	return 0;
 }
@@ -131,20 +137,51 @@ int programs__load(struct programs *p)
 	return err;
 }
 
-static int attach_one(struct programs *p, struct bpf_program *prog)
+static int keep_link(struct programs *p, struct bpf_link *link)
 {
-	struct bpf_link *link;
-
-	if (p->n_links == PROGRAMS_LINKS_MAX)
-		return -E2BIG;
-	if (starts_with(bpf_program__section_name(prog), "kretprobe/"))
-		link = kprobes__attach_return(p->kprobes, prog);
-	else
-		link = bpf_program__attach(prog);
 	if (!link)
 		return -errno;
+	if (p->n_links == PROGRAMS_LINKS_MAX) {
+		bpf_link__destroy(link);
+		return -E2BIG;
+	}
 	p->links[p->n_links++] = link;
 	return 0;
+}
+
+/* Programs that serve the exits of several system calls. */
+static const struct {
+	const char *prog, *calls[12];
+} shared[] = {
+	{ "sys_moved", { "read", "readv", "preadv2", "recvfrom", "recvmsg", "write", "writev", "pwritev2", "sendto", "sendmsg",
+			 "sendfile64" } },
+	{ "sys_moved_many", { "sendmmsg", "recvmmsg" } },
+};
+
+static int attach_calls(struct programs *p, struct bpf_program *prog, const char *const *calls)
+{
+	char name[32];
+
+	for (; *calls; calls++) {
+		int err;
+
+		snprintf(name, sizeof(name), "sys_exit_%s", *calls);
+		err = keep_link(p, bpf_program__attach_tracepoint(prog, "syscalls", name));
+		/* An architecture may lack some of the system calls. */
+		if (err && err != -ENOENT)
+			return err;
+	}
+	return 0;
+}
+
+static int attach_one(struct programs *p, struct bpf_program *prog)
+{
+	for (size_t i = 0; i < sizeof(shared) / sizeof(shared[0]); i++)
+		if (!strcmp(bpf_program__name(prog), shared[i].prog))
+			return attach_calls(p, prog, shared[i].calls);
+	if (starts_with(bpf_program__section_name(prog), "kretprobe/"))
+		return keep_link(p, kprobes__attach_return(p->kprobes, prog));
+	return keep_link(p, bpf_program__attach(prog));
 }
 
 int programs__attach(struct programs *p, const char **ret_name)
@@ -162,9 +199,6 @@ int programs__attach(struct programs *p, const char **ret_name)
 			continue;
 		*ret_name = bpf_program__name(prog);
 		err = attach_one(p, prog);
-		/* An architecture may lack some of the system calls. */
-		if (err == -ENOENT && starts_with(*ret_name, "sys_"))
-			continue;
 		if (err)
 			return err;
 	}

@@ -24,6 +24,7 @@ struct programs {
 
 	enum plan plan;
 	bool legacy;
+	bool uprobe_multi; /* programs in the code of runtimes are for user/loader/uprobe_multi.h */
 	void *skel;
 	struct bpf_link *links[PROGRAMS_LINKS_MAX];
 	int n_links;
@@ -31,7 +32,7 @@ struct programs {
 };
 
 /* 0 or -errno; the caller says what went wrong. Whatever happened, programs__close() releases it. */
-int programs__open(struct programs *p, enum plan plan, bool legacy);
+int programs__open(struct programs *p, enum plan plan, const struct features *f);
 /* Before programs__load(): knobs and sizes of maps. */
 int programs__configure(struct programs *p, const struct loader_opts *o);
 int programs__load(struct programs *p);

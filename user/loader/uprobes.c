@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "user/base/hash.h"
 #include "user/base/log.h"
 #include "user/base/mem.h"
+#include "user/loader/uprobe_multi.h"
 
-#define SITES_MAX 1024u /* two descriptors each */
+#define SITES_MAX 1024u /* two descriptors each, if each is a link */
+#define GROUP_MAX 128u	/* more go into a further link */
 
 /* Programs of bpf/python.bpf.c, uvloop.bpf.c, golang.bpf.c and libuv.bpf.c, by what they hook. */
 static const char *const programs[__HOOK_CNT] = {
@@ -43,7 +46,7 @@ struct planted {
 	struct {
 		uint64_t dev, ino, offset, hook;
 	} key;
-	struct bpf_link *link;
+	struct bpf_link *link; /* NULL: one of uprobes.links holds it, with others */
 };
 
 /* A process whose runtime's sites are planted. */
@@ -55,6 +58,9 @@ struct hooked {
 
 struct uprobes {
 	struct bpf_object *obj;
+	bool multi;
+	int *links; /* descriptors */
+	size_t n_links;
 	struct planted *sites;
 	struct hooked *procs;
 };
@@ -64,12 +70,14 @@ bool uprobe__is_runtime(const struct bpf_program *prog)
 	return !strncmp(bpf_program__name(prog), "rt_", 3);
 }
 
-struct uprobes *uprobes__new(struct bpf_object *obj)
+struct uprobes *uprobes__new(struct bpf_object *obj, bool multi)
 {
 	struct uprobes *u = mem__zalloc(sizeof(*u));
 
-	if (u)
-		u->obj = obj;
+	if (!u)
+		return NULL;
+	u->obj = obj;
+	u->multi = multi;
 	return u;
 }
 
@@ -117,9 +125,14 @@ static int remember(struct uprobes *u, uint32_t tgid, size_t n_sites)
 	return 0;
 }
 
+static struct bpf_program *program_of(const struct uprobes *u, const struct runtime_site *s)
+{
+	return bpf_object__find_program_by_name(u->obj, programs[s->hook]);
+}
+
 static struct bpf_link *attach(struct uprobes *u, const struct runtime_site *s)
 {
-	struct bpf_program *prog = bpf_object__find_program_by_name(u->obj, programs[s->hook]);
+	struct bpf_program *prog = program_of(u, s);
 	struct bpf_uprobe_opts opts = { .sz = sizeof(opts), .retprobe = s->ret };
 
 	if (!prog) {
@@ -129,11 +142,13 @@ static struct bpf_link *attach(struct uprobes *u, const struct runtime_site *s)
 	return bpf_program__attach_uprobe_opts(prog, -1, s->path, s->offset, &opts);
 }
 
-static int plant_one(struct uprobes *u, const struct runtime_site *s)
+/* *ret: the site's entry in the table, made if there was none; NULL if its probe is planted. 0 or -errno. */
+static int add_site(struct uprobes *u, const struct runtime_site *s, struct planted **ret)
 {
 	struct planted *p, probe = { .key = { .offset = s->offset, .hook = s->hook } };
 	struct stat st;
 
+	*ret = NULL;
 	if (stat(s->path, &st))
 		return -errno;
 	probe.key.dev = st.st_dev;
@@ -147,25 +162,85 @@ static int plant_one(struct uprobes *u, const struct runtime_site *s)
 	if (!p)
 		return -ENOMEM;
 	*p = probe;
-	p->link = attach(u, s);
-	if (!p->link) {
-		int err = -errno;
-
-		mem__free(p);
-		return err;
-	}
 	HASH_ADD(hh, u->sites, key, sizeof(p->key), p);
-	if (p->hh.tbl)
-		return 0;
+	if (!p->hh.tbl) {
+		mem__free(p);
+		return -ENOMEM;
+	}
+	*ret = p;
+	return 0;
+}
+
+static void del_site(struct uprobes *u, struct planted *p)
+{
+	HASH_DEL(u->sites, p);
 	bpf_link__destroy(p->link);
 	mem__free(p);
-	return -ENOMEM;
+}
+
+static int plant_one(struct uprobes *u, const struct runtime_site *s)
+{
+	struct planted *p;
+	int err = add_site(u, s, &p);
+
+	if (err || !p)
+		return err;
+	p->link = attach(u, s);
+	if (p->link)
+		return 0;
+	err = -errno;
+	del_site(u, p);
+	return err;
+}
+
+static int hold(struct uprobes *u, int fd)
+{
+	int *grown = mem__realloc(u->links, (u->n_links + 1) * sizeof(*grown));
+
+	if (!grown) {
+		close(fd);
+		return -ENOMEM;
+	}
+	u->links = grown;
+	u->links[u->n_links++] = fd;
+	return 0;
+}
+
+static bool together(const struct runtime_site *a, const struct runtime_site *b)
+{
+	return a->hook == b->hook && a->ret == b->ret && !strcmp(a->path, b->path);
+}
+
+/* Those of the runtime's sites, from the first on, that one link can hold and that are not planted. */
+static int plant_group(struct uprobes *u, const struct runtime_site *first, const struct runtime_site *end)
+{
+	struct bpf_program *prog = program_of(u, first);
+	uint64_t offsets[GROUP_MAX];
+	struct planted *added[GROUP_MAX];
+	size_t n = 0;
+	int err = prog ? 0 : -ENOENT;
+
+	for (const struct runtime_site *s = first; s < end && n < GROUP_MAX && !err; s++) {
+		if (!together(first, s))
+			continue;
+		err = add_site(u, s, &added[n]);
+		if (!err && added[n])
+			offsets[n++] = s->offset;
+	}
+	if (!err && n) {
+		int fd = uprobe_multi__attach(bpf_program__fd(prog), first->path, offsets, n, first->ret);
+
+		err = fd < 0 ? fd : hold(u, fd);
+	}
+	while (err && n)
+		del_site(u, added[--n]);
+	return err;
 }
 
 int uprobes__plant(struct uprobes *u, uint32_t tgid, const struct runtime *r)
 {
 	for (size_t i = 0; i < r->n_sites; i++) {
-		int err = plant_one(u, &r->sites[i]);
+		int err = u->multi ? plant_group(u, &r->sites[i], r->sites + r->n_sites) : plant_one(u, &r->sites[i]);
 
 		if (err) {
 			log_debug("pid %u: %s+0x%llx: %s", tgid, r->sites[i].path, (unsigned long long)r->sites[i].offset,
@@ -183,11 +258,11 @@ void uprobes__free(struct uprobes *u)
 
 	if (!u)
 		return;
-	HASH_ITER(hh, u->sites, p, next) {
-		HASH_DEL(u->sites, p);
-		bpf_link__destroy(p->link);
-		mem__free(p);
-	}
+	while (u->n_links)
+		close(u->links[--u->n_links]);
+	mem__free(u->links);
+	HASH_ITER(hh, u->sites, p, next)
+		del_site(u, p);
 	HASH_ITER(hh, u->procs, h, next_h) {
 		HASH_DEL(u->procs, h);
 		mem__free(h);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Probes in the code of runtimes (user/runtime), planted once per file. To take one out costs the kernel a tenth of a
- * second, so they stay until the end, not until their last process has ended. Control thread only.
+ * Probes in the code of runtimes (user/runtime), planted once per file. To take one out costs the kernel up to a tenth
+ * of a second (where it has no uprobe_multi.h: each), so they stay until the end, not until their last process has
+ * ended. Control thread only.
  */
 #ifndef WS_UPROBES_H
 #define WS_UPROBES_H
@@ -14,7 +15,8 @@
 
 struct uprobes;
 
-struct uprobes *uprobes__new(struct bpf_object *obj); /* NULL with ENOMEM; `obj` is borrowed */
+/* NULL with ENOMEM; `obj` is borrowed. `multi`: its programs were loaded for uprobe_multi.h. */
+struct uprobes *uprobes__new(struct bpf_object *obj, bool multi);
 void uprobes__free(struct uprobes *u);		       /* NULL ok; pulls all out */
 /* All of a runtime's sites: 0 or -errno. Again for a process that has imported more since. */
 int uprobes__plant(struct uprobes *u, uint32_t tgid, const struct runtime *r);
