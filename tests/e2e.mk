@@ -26,7 +26,7 @@ tools: $(TOOLS) $(O)/tests/tools/export_load $(O)/tests/tools/sink
 
 ## make e2e          end-to-end tests against real peers (root); ARGS='-k curl' selects
 e2e: deps all tools
-	$(Q)$(PY) -m pytest -q --timeout=$(E2E_TIMEOUT) tests/e2e $(ARGS)
+	$(Q)$(PY) -m pytest -q --timeout=$(E2E_TIMEOUT) --durations=15 tests/e2e $(ARGS)
 
 ## make scenarios    async-demo and fan-out, every parent asserted at 1 and 64 clicks
 scenarios: deps all tools

@@ -11,32 +11,42 @@ from rig import load, net, python, spans
 from rig.spans import CLIENT, SERVER
 
 
-@pytest.mark.parametrize("concurrency,requests", [(1, 50), (32, 640)])
-def test_flask_requests_chain(services, traced, tag, concurrency, requests):
+def test_flask_requests_chain(services, traced, tag):
     port = flask_chain(services, 3, sleep=2)
     t = traced()
-    load.run(f"127.0.0.1:{port}", requests, concurrency, f"/r/{tag}-%/n0")
-    mine = assert_exact(t.stop(), tag, requests, ["n0", "n1", "n2"])
-    e = assert_edges(mine)
-    assert len(e.roots) == requests
-    assert len({s.trace for s in mine}) == requests
-    evidence = {s.attrs.get("wirespan.parent.evidence") for s in mine if s.kind == CLIENT and s.leg != "n0"}
-    assert evidence <= {"thread"}, evidence
+    cases = {1: 50, 32: 320}
+    for concurrency, requests in cases.items():
+        load.run(f"127.0.0.1:{port}", requests, concurrency, f"/r/{tag}-{concurrency}-%/n0")
+    got = t.stop()
+    for concurrency, requests in cases.items():
+        with case(f"{concurrency} at once"):
+            mine = assert_exact(got, f"{tag}-{concurrency}", requests, ["n0", "n1", "n2"])
+            e = assert_edges(mine)
+            assert len(e.roots) == requests
+            assert len({s.trace for s in mine}) == requests
+            evidence = {s.attrs.get("wirespan.parent.evidence") for s in mine if s.kind == CLIENT and s.leg != "n0"}
+            assert evidence <= {"thread"}, evidence
 
 
-@pytest.mark.parametrize("worker", [("sync", ["--workers", "2"]), ("gthread", ["--workers", "1", "--threads", "8"])],
-                         ids=lambda w: w[0])
-def test_gunicorn(services, traced, tag, worker):
+def test_gunicorn(services, traced, tag):
     """gthread's pool takes the connection on the main thread and the request on a worker."""
-    port, leaf = net.free_port(), net.free_port()
+    leaf = net.free_port()
     services.script(SERVICES / "hop_flask.py", "leaf", port=leaf, env={"PORT": leaf})
-    gunicorn(services, "-k", worker[0], *worker[1], port=port, NEXT=base(leaf), SLEEP=2)
+    workers = {"sync": ("--workers", "2"), "gthread": ("--workers", "1", "--threads", "8")}
+    ports = {}
+    for kind, args in workers.items():
+        ports[kind] = net.free_port()
+        gunicorn(services, "-k", kind, *args, port=ports[kind], NEXT=base(leaf), SLEEP=2)
     t = traced()
-    load.run(f"127.0.0.1:{port}", 320, 8, f"/r/{tag}-%/n0")
-    mine = assert_exact(t.stop(), tag, 320, ["n0", "n1"])
-    assert_edges(mine)
-    names = {s.service for s in mine if s.leg == "n0" and s.kind == SERVER}
-    assert names == {"hop_flask"}, "gunicorn is named after the application that it serves"
+    for kind, port in ports.items():
+        load.run(f"127.0.0.1:{port}", 320, 8, f"/r/{tag}-{kind}-%/n0")
+    got = t.stop()
+    for kind in workers:
+        with case(kind):
+            mine = assert_exact(got, f"{tag}-{kind}", 320, ["n0", "n1"])
+            assert_edges(mine)
+            names = {s.service for s in mine if s.leg == "n0" and s.kind == SERVER}
+            assert names == {"hop_flask"}, "gunicorn is named after the application that it serves"
 
 
 def test_nginx_in_front_of_gunicorn(services, traced, tag, tmp_path):
@@ -201,8 +211,7 @@ def test_single_where_contexts_are_switched_off(services, traced, tag):
     assert_edges(mine)
 
 
-@pytest.mark.parametrize("concurrency", [1, 2, 8])
-def test_fastapi_background_tasks_never_wrong(services, traced, tag, tmp_path, concurrency):
+def test_fastapi_background_tasks_never_wrong(services, traced, tag, tmp_path):
     """Calls that a request leaves behind, while the next one is the only one alive: theirs, not the next one's."""
     script = tmp_path / "late.py"
     script.write_text("""\
@@ -216,18 +225,19 @@ async def hop(rid: str, leg: str, background: fastapi.BackgroundTasks):
     background.add_task(late, rid)
     await asyncio.sleep(0.02)
     return rid
-uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="error")
+uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="error", timeout_keep_alive=600)
 """)
     port, leaf = net.free_port(), net.free_port()
     services.script(SERVICES / "hop_flask.py", "leaf", port=leaf, env={"PORT": leaf})
     services.script(script, "late", port=port, env={"PORT": port, "NEXT": base(leaf)})
     t = traced()
-    load.run(f"127.0.0.1:{port}", 100, concurrency, f"/r/{tag}-%/n0")
-    time.sleep(1)
+    for concurrency in (1, 2, 8):
+        load.run(f"127.0.0.1:{port}", 60, concurrency, f"/r/{tag}-{concurrency}.%/n0")
+        time.sleep(0.5)
     got = spans.tagged(t.stop(), tag)
     by_id = {s.id: s for s in got}
     late = [s for s in got if s.kind == CLIENT and s.leg == "n1"]
-    assert len(late) == 100
+    assert len(late) == 180
     wrong = [(s, by_id[s.parent]) for s in late if s.parent in by_id and by_id[s.parent].rid != s.rid]
     assert not wrong, wrong[:3]
 
@@ -255,7 +265,7 @@ async def hop(rid: str, leg: str, background: fastapi.BackgroundTasks):
     background.add_task(call, rid, "n1", 2.5)
     await asyncio.sleep(2)
     return rid
-uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="error")
+uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="error", timeout_keep_alive=600)
 """)
     port, leaf = net.free_port(), net.free_port()
     services.script(SERVICES / "hop_flask.py", "leaf", port=leaf, env={"PORT": leaf})
@@ -278,8 +288,8 @@ def test_fastapi_httpx(services, traced, tag):
     uvicorn(services, b, SLEEP=5)
     uvicorn(services, a, NEXT=base(b))
     t = traced()
-    load.run(f"127.0.0.1:{a}", 1280, 64, f"/r/{tag}-%/n0")
-    assert_edges(assert_exact(t.stop(), tag, 1280, ["n0", "n1"]))
+    load.run(f"127.0.0.1:{a}", 640, 64, f"/r/{tag}-%/n0")
+    assert_edges(assert_exact(t.stop(), tag, 640, ["n0", "n1"]))
 
 
 def test_contexts_switched_off_are_never_guessed(services, traced, tag):

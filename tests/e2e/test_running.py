@@ -407,7 +407,7 @@ NO_TRACEFS = without("/sys/kernel/debug", "/sys/kernel/tracing")
 def test_without_sys_admin(start, plan, nginx, tag, hide):
     """The capabilities that the documentation asks for, and not CAP_SYS_ADMIN: nothing can be mounted, spans are exact,
     and what cannot be seen is said at start. Where kernel.perf_event_paranoid is above 2 Debian's kernels have perf
-    events, so kprobes and tracepoints, for CAP_SYS_ADMIN only; most kernels have uprobes for nobody else."""
+    events, so kprobes and tracepoints, for CAP_SYS_ADMIN only; kernels before 6.6 have uprobes for nobody else."""
     # maps count as locked memory before 5.11, and only this raises the limit
     old = ["sys_resource"] if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (5, 11) else []
     few = [*hide, *only_capabilities("bpf", "perfmon", "net_admin", "sys_ptrace", "dac_read_search", *old)]
@@ -415,6 +415,9 @@ def test_without_sys_admin(start, plan, nginx, tag, hide):
     assert features.returncode == 0, features.stderr
     paranoid = int(pathlib.Path("/proc/sys/kernel/perf_event_paranoid").read_text())
     tracepoints, uprobes = (bool(re.search(rf"^{name} .* yes$", features.stdout, re.M)) for name in ("syscall-tp", "uprobe"))
+    # where they need no perf event, they need no more than that
+    multi = re.search(r"^uprobe-multi .* yes$", run("features").stdout, re.M)
+    assert uprobes or not multi, features.stdout
     if why := re.search(rf"^{plan} +refused: (\S+):", features.stdout, re.M):
         assert why[1] == {"syscall": "syscall-tp", "kprobe": "kprobe"}[plan], features.stdout
         assert paranoid > 2 or re.search(r"^syscall-tp .* needs: tracefs;", features.stdout, re.M), features.stdout

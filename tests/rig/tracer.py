@@ -65,7 +65,8 @@ class Tracer:
         # What a machine that stands still for a moment makes of a ring of the default size is no test of ours.
         argv = [*prefix, WIRESPAN, "--control", self.control, "--ring-size", "16MiB"]
         if exporter == "json":
-            argv += ["--exporter", "json", "--format", "json", "--output", self.output]
+            # a batch that is not full leaves after a second by default: every test would wait that long for its end
+            argv += ["--exporter", "json", "--format", "json", "--output", self.output, "--schedule-delay", "100ms"]
         elif exporter:
             argv += ["--exporter", exporter]
         if attach:

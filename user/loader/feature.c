@@ -374,8 +374,9 @@ static const struct {
 	[FEAT_FENTRY] = { "fentry", "fentry programs", "lockdown off, ftrace direct calls", probe_fentry, TRACING },
 	[FEAT_KPROBE] = { "kprobe", "kprobes", "CONFIG_KPROBES; " PERF_RIGHTS, probe_kprobe, TRACING },
 	[FEAT_UPROBE_MULTI] = { "uprobe-multi", "uprobes of a file as one link", "kernel 6.6 or newer", probe_uprobe_multi, TRACING },
-	/* Kernels 5.8 to 6.15 took CAP_PERFMON for it, until their maintainers took that back. */
-	[FEAT_UPROBE] = { "uprobe", "uprobes: contexts, goroutines, turns", "CAP_SYS_ADMIN, CONFIG_UPROBE_EVENTS", probe_uprobe },
+	/* Alone: kernels 5.8 to 6.15 took CAP_PERFMON for it, until their maintainers took that back. */
+	[FEAT_UPROBE] = { "uprobe", "uprobes: contexts, goroutines, turns", "kernel 6.6, or CAP_SYS_ADMIN and CONFIG_UPROBE_EVENTS",
+			  probe_uprobe },
 	[FEAT_STREAM_OPS] = { "stream-ops", "inet_sendmsg and the like, as we know them",
 			      "another attach plan (a report of this kernel's version is welcome)", probe_stream_ops },
 };
