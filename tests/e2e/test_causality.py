@@ -270,11 +270,12 @@ uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="erro
     port, leaf = net.free_port(), net.free_port()
     services.script(SERVICES / "hop_flask.py", "leaf", port=leaf, env={"PORT": leaf})
     t = traced()
-    services.script(script, "own", port=port, env={"PORT": port, "NEXT": base(leaf), "TAG": tag})
+    own = services.script(script, "own", port=port, env={"PORT": port, "NEXT": base(leaf), "TAG": tag})
     for i in range(3):
         with load.Raw(("127.0.0.1", port)) as c:
             assert c.get(f"/r/{tag}-{i}/n0")[0] == 200
     time.sleep(3)
+    own.stop()  # it would go on for ever
     got = spans.tagged(t.stop(), tag)
     by_id = {s.id: s for s in got}
     calls = [s for s in got if s.kind == CLIENT and s.leg in ("p", "n1")]
