@@ -45,9 +45,13 @@ class Build:
     def version(self):
         return self.wanted or go("env", "GOVERSION").removeprefix("go")
 
-    def program(self):
+    @property
+    def path(self):
         name = self.source.resolve().relative_to(ROOT / "tests").as_posix().replace("/", "_")  # several are called "go"
-        out = OUT / "tests/go" / "-".join(x for x in (name, self.version, self.variant) if x)
+        return OUT / "tests/go" / "-".join(x for x in (name, self.version, self.variant) if x)
+
+    def program(self):
+        out = self.path
         newest = max(p.stat().st_mtime for p in self.source.iterdir())
         if out.exists() and out.stat().st_mtime > newest:
             return out

@@ -42,6 +42,8 @@ SELECTION = [*(f"{E2E}{name}.py" for name in ("smoke", "syscalls", "counts", "co
         "test_smoke or test_bodies_read_by_splice or (test_io_uring and (uring-tcp or wq-unix)) or test_short_lived or "
         "test_received or test_equal_port_pairs or test_joined_through or test_proven_by or test_kill_9 or test_command or "
         "test_refused_plan or test_features_names or test_without_root or test_without_a_capability or test_without_btf"]
+# Below $WS_OUT, made by test-vm-full; the program is named by tests/rig/golang.py.
+SELECTION_NEEDS = ("tests/tools/verifier", "tests/go/accuracy_services_go-*")
 # That it traces at all, exactly, or says why not.
 TRACES = [f"{E2E}smoke.py", f"{E2E}running.py", "-k", "test_smoke or test_refused_plan or test_features_names"]
 FEW_RIGHTS = [f"{E2E}running.py", "-k", "test_without_sys_admin"]
@@ -306,7 +308,7 @@ def main():
         print("\n".join(r.name for r in ROWS))
         return 2 if unknown else 0
     # a guest builds nothing
-    for needed in ("wirespan", *(["tests/tools/verifier", "tests/go/go-*"] if any(r.verifier for r in rows) else [])):
+    for needed in ("wirespan", *(SELECTION_NEEDS if any(r.verifier for r in rows) else ())):
         if not any(OUT.glob(needed)):
             print(f"matrix.py: {OUT / needed} is not built: run it by make", file=sys.stderr)
             return 2

@@ -10,11 +10,13 @@ import sys
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 import accel  # noqa: E402
 import guest  # noqa: E402
 import kernel  # noqa: E402
 from errors import NotBooted, VmError  # noqa: E402
+
+from rig import OUT, golang  # noqa: E402
 
 VERSION = "6.1.0-0-amd64"
 QEMU = r"""#!/usr/bin/python3
@@ -50,7 +52,8 @@ class Host:
             "".join(f"{m}.ko\n" for m in ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")))
         (kernel.parent / ".alias/6.1").write_text(VERSION)
         (kernel.parent / ".accel").write_text(f"{pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()} tcg")
-        for built in ("wirespan", "tests/tools/verifier", "tests/go/go-1"):
+        go = golang.Build(HERE.parent / "accuracy/services/go").path.relative_to(OUT)
+        for built in ("wirespan", "tests/tools/verifier", go):
             (directory / "out" / built).parent.mkdir(parents=True, exist_ok=True)
             (directory / "out" / built).write_text("")
         (directory / "bin/qemu-system-x86_64").write_text(QEMU)
