@@ -287,6 +287,19 @@ static void put_ids(struct otlp_encoder *e, const struct span *s)
 	e->at = (size_t)(p - e->buf);
 }
 
+static void put_link(struct otlp_encoder *e, const struct span_link *l)
+{
+	uint8_t *p, *end;
+
+	if (!have_room(e, sizeof(l->span_id) + sizeof(l->trace_id) + 3 * FIELD_MAX))
+		return;
+	p = end = e->buf + e->at;
+	p = back_fixed32(p, 6, l->flags);
+	p = back_bytes(p, 2, l->span_id, sizeof(l->span_id));
+	p = back_bytes(p, 1, l->trace_id, sizeof(l->trace_id));
+	e->at = (size_t)(back_length(p, 13, end) - e->buf);
+}
+
 static void put_span(struct otlp_encoder *e, const struct span *s)
 {
 	size_t span = mark(e), status;
@@ -300,6 +313,10 @@ static void put_span(struct otlp_encoder *e, const struct span *s)
 		put_str_unless_empty(e, 2, s->status_message);
 		put_message(e, 15, status);
 	}
+	if (s->dropped_links)
+		put_varint(e, 14, s->dropped_links);
+	for (uint32_t i = s->n_links; i-- > 0;)
+		put_link(e, &s->links[i]);
 	if (s->dropped_attrs)
 		put_varint(e, 10, s->dropped_attrs);
 	for (uint32_t i = s->n_attrs; i-- > 0;)

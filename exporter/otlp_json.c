@@ -208,6 +208,31 @@ static void put_status(struct out *o, const struct span *s)
 	put_lit(o, "}");
 }
 
+static void put_links(struct out *o, const struct span *s)
+{
+	for (uint32_t i = 0; i < s->n_links; i++) {
+		const struct span_link *l = &s->links[i];
+
+		if (i)
+			put_lit(o, ",");
+		else
+			put_lit(o, ",\"links\":[");
+		put_lit(o, "{\"traceId\":\"");
+		put_hex(o, l->trace_id, sizeof(l->trace_id));
+		put_lit(o, "\",\"spanId\":\"");
+		put_hex(o, l->span_id, sizeof(l->span_id));
+		put_lit(o, "\",\"flags\":");
+		put_u64(o, l->flags);
+		put_lit(o, "}");
+	}
+	if (s->n_links)
+		put_lit(o, "]");
+	if (s->dropped_links) {
+		put_lit(o, ",\"droppedLinksCount\":");
+		put_u64(o, s->dropped_links);
+	}
+}
+
 static void put_span(struct out *o, const struct span *s)
 {
 	put_ids(o, s);
@@ -234,6 +259,7 @@ static void put_span(struct out *o, const struct span *s)
 		put_lit(o, ",\"droppedAttributesCount\":");
 		put_u64(o, s->dropped_attrs);
 	}
+	put_links(o, s);
 	put_status(o, s);
 	put_lit(o, "}");
 }

@@ -196,6 +196,7 @@ static bool make_match(struct pipeline *p, const struct opts *o, const struct si
 	struct match_opts mo = {
 		.key = *key,
 		.max_requests = o->max_requests,
+		.links_max = o->link_candidates ? o->link_count_limit : 0,
 		.trace_telemetry = !o->default_excludes,
 		.exclude_paths = o->exclude_path,
 		.selection = selection_of,

@@ -294,15 +294,21 @@ def test_fastapi_httpx(services, traced, tag):
 
 
 def test_contexts_switched_off_are_never_guessed(services, traced, tag):
-    """The same without them: what cannot be proven is a root, and it is counted."""
+    """The same without them: what cannot be proven is a root, it is counted, and its links name who may have called."""
     a, b = net.free_port(), net.free_port()
     uvicorn(services, b, SLEEP=5)
     uvicorn(services, a, NEXT=base(b))
-    t = traced("--evidence-off", "context,executor")
+    t = traced("--evidence-off", "context,executor", "--link-candidates")
     load.run(f"127.0.0.1:{a}", 640, 64, f"/r/{tag}-%/n0")
     mine = assert_exact(t.stop(), tag, 640, ["n0", "n1"])
     e = assert_edges(mine, missing=None)
     assert len(e.missing) == 640 and all(s.kind == CLIENT and s.leg == "n1" for s in e.missing)
+    by_id = {s.id: s for s in mine}
+    for s in e.missing:
+        linked = [by_id[link["spanId"]] for link in s.raw["links"]]
+        assert len(linked) <= 64 and all(c.kind == SERVER and c.leg == "n0" for c in linked)
+        assert [c.trace for c in linked if c.rid == s.rid] == [
+            link["traceId"] for link in s.raw["links"] if by_id[link["spanId"]].rid == s.rid] != []
 
 
 def test_fan_out_in_order(services, traced, tag):

@@ -601,6 +601,52 @@ static void test_single_is_no_proof(void **state_)
 	end_test();
 }
 
+static bool links_to(const struct span *s, const struct span *to)
+{
+	for (uint32_t i = 0; i < s->n_links; i++)
+		if (!memcmp(s->links[i].span_id, to->span_id, 8) && !memcmp(s->links[i].trace_id, to->trace_id, 16))
+			return true;
+	return false;
+}
+
+/* Those that were open when the call began: what came or went before or later had no part in it. */
+static void test_links_to_candidates(void **state_)
+{
+	for (uint32_t limit = 0; limit <= 2; limit++) {
+		struct opts o = { .link_candidates = limit != 0, .link_count_limit = limit };
+		struct end s, c, s2, s3;
+		struct ws_token tok;
+		struct span *a;
+
+		start_opts(&o);
+		front(&s, &c);
+		s.nonblock = c.nonblock = true;
+		reads(&s, 7, "/over");
+		answers(&s, 7);
+		tok = reads(&s, 7, "/one");
+		s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+		s3 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40002);
+		s2.nonblock = s3.nonblock = true;
+		announce(&s2);
+		announce(&s3);
+		reads(&s2, 7, "/two");
+		calls(&c, 7, "/a", &tok);
+		reads(&s3, 7, "/later");
+		gets_answer(&c, 7);
+		answers(&s, 7);
+		answers(&s2, 7);
+		answers(&s3, 7);
+		end_story();
+		a = span_of(SPAN_CLIENT, "/a");
+		assert_root(a, "nothing tells whose work this is in an event loop");
+		assert_int_equal(a->n_links, limit);
+		assert_int_equal(a->dropped_links, limit == 1);
+		assert_int_equal(links_to(a, span_of(SPAN_SERVER, "/two")), limit > 0); /* the newest first */
+		assert_int_equal(links_to(a, span_of(SPAN_SERVER, "/one")), limit > 1);
+		end_test();
+	}
+}
+
 /* A reactor that calls out while nothing is asked of it has work of its own: being alone proves nothing there. */
 static void test_single_autonomous(void **state_)
 {
@@ -1091,10 +1137,11 @@ static void test_lost_event(void **state_)
 static void test_failing_allocations(void **state_)
 {
 	for (long n = 0; n < 400; n++) {
+		struct opts o = { .link_candidates = true, .link_count_limit = 128 };
 		struct end s, c, b;
 		struct ws_token tok;
 
-		start();
+		start_opts(&o);
 		mem__fail_after(n);
 		front(&s, &c);
 		b = make_end(PROC_B, WS_ROLE_SERVER, 8080, 50000);
@@ -1132,6 +1179,7 @@ int main(void)
 		cmocka_unit_test(test_goroutine_inherited), cmocka_unit_test(test_inherited),
 		cmocka_unit_test(test_single),
 		cmocka_unit_test(test_single_is_no_proof),
+		cmocka_unit_test(test_links_to_candidates),
 		cmocka_unit_test(test_single_autonomous),
 		cmocka_unit_test(test_single_abandoned),
 		cmocka_unit_test(test_context),

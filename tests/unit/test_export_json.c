@@ -130,6 +130,9 @@ static void every_field(void **state)
 	s->status = SPAN_ERROR;
 	s->status_message = STR("reset");
 	s->dropped_attrs = 2;
+	s->dropped_links = 3;
+	span__add_link(s, s->trace_id, s->parent_id, 0x103);
+	span__add_link(s, s->trace_id, s->span_id, 0);
 	span__add_int(s, "min", INT64_MIN);
 	span__add_int(s, "zero", 0);
 	span__add(s, &no);
@@ -144,6 +147,11 @@ static void every_field(void **state)
 	assert_string_equal(text_of(p, "traceState"), "a=1");
 	assert_int_equal(json_integer_value(json_object_get(p, "flags")), 0x301);
 	assert_int_equal(json_integer_value(json_object_get(p, "droppedAttributesCount")), 2);
+	assert_int_equal(json_integer_value(json_object_get(p, "droppedLinksCount")), 3);
+	assert_int_equal(json_array_size(json_object_get(p, "links")), 2);
+	assert_string_equal(text_of(json_array_get(json_object_get(p, "links"), 0), "spanId"), "0f0f0f0f0f0f0f0f");
+	assert_string_equal(text_of(json_array_get(json_object_get(p, "links"), 1), "traceId"), text_of(p, "traceId"));
+	assert_int_equal(json_integer_value(json_object_get(json_array_get(json_object_get(p, "links"), 0), "flags")), 0x103);
 	assert_int_equal(json_integer_value(json_object_get(json_object_get(p, "status"), "code")), 2);
 	assert_string_equal(text_of(json_object_get(p, "status"), "message"), "reset");
 	assert_string_equal(text_of(value_at(p, 0), "intValue"), "-9223372036854775808");

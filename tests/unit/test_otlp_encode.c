@@ -144,6 +144,9 @@ static void every_field(void **state)
 	s->status_message = span__dup(s, STR("reset by peer"));
 	s->flags = SPAN_FLAG_HAS_IS_REMOTE | SPAN_FLAG_IS_REMOTE | 3;
 	s->dropped_attrs = 300;
+	s->dropped_links = 7;
+	for (uint32_t i = 0; i < 9; i++) /* their array grows */
+		span__add_link(s, s->trace_id, i == 8 ? s->span_id : s->parent_id, 0x100 + i);
 	span__add_str(s, "s", STR("value"));
 	span__add_str(s, "empty", STR(""));
 	span__add_int(s, "min", INT64_MIN);
@@ -175,6 +178,12 @@ static void every_field(void **state)
 	assert_int_equal(p->start_time_unix_nano, s->start_ns);
 	assert_int_equal(p->end_time_unix_nano, s->end_ns);
 	assert_int_equal(p->dropped_attributes_count, 300);
+	assert_int_equal(p->dropped_links_count, 7);
+	assert_int_equal(p->n_links, 9);
+	assert_memory_equal(p->links[0]->trace_id.data, s->trace_id, 16);
+	assert_memory_equal(p->links[0]->span_id.data, s->parent_id, 8);
+	assert_memory_equal(p->links[8]->span_id.data, s->span_id, 8);
+	assert_int_equal(p->links[8]->flags, 0x108);
 	assert_int_equal(p->status->code, SPAN_ERROR);
 	assert_string_equal(p->status->message, "reset by peer");
 	assert_int_equal(p->flags, 0x303);

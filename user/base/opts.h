@@ -47,11 +47,13 @@ struct opts {
 	bool opt_in_attributes;
 	char *evidence_off;   /* comma-separated kinds of evidence that may not prove a parent */
 	bool evidence_single; /* take the one request alive in an event loop as the parent */
+	bool link_candidates; /* calls without a parent have links to the requests that may have made them */
 	char *known_methods;  /* OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS, NULL: the default list */
 	bool redact;	      /* true */
 	char *redact_keys;    /* further query keys */
 	char *resource_attributes; /* of wirespan: OTEL_RESOURCE_ATTRIBUTES */
 	uint32_t attr_count_limit, attr_value_limit; /* OTEL_SPAN_ATTRIBUTE_* before OTEL_ATTRIBUTE_*; 128, 0 = none */
+	uint32_t link_count_limit; /* OTEL_SPAN_LINK_COUNT_LIMIT; 128 */
 
 	/* export */
 	/* "otlp", "console", "json", "none"; NULL: none named, so console if no endpoint is set, else otlp */

@@ -69,6 +69,8 @@ const struct opt_row opt_rows[] = {
 	  .flags = OPT_SPANS, .help = "kinds of evidence that may not prove a parent" },
 	{ .name = "evidence-single", .type = OPT_BOOL, .offset = AT(evidence_single), .group = SPANS, .dflt = "false",
 	  .flags = OPT_SPANS, .help = "the one request alive in an event loop is the parent: wrong where work outlives requests" },
+	{ .name = "link-candidates", .type = OPT_BOOL, .offset = AT(link_candidates), .group = SPANS, .dflt = "false",
+	  .flags = OPT_SPANS, .help = "calls without a parent link to the requests open in their process" },
 	{ .name = "known-methods", .type = OPT_LIST, .offset = AT(known_methods), .group = SPANS, .arg = "LIST",
 	  .otel = { "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS" },
 	  .flags = OPT_SPANS, .help = "HTTP methods named as such instead of _OTHER; replaces the default list" },
@@ -86,6 +88,9 @@ const struct opt_row opt_rows[] = {
 	  .dflt = "0", .max = UINT32_MAX,
 	  .otel = { "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT" },
 	  .flags = OPT_SPANS, .help = "characters per value; 0: no limit" },
+	{ .name = "link-count-limit", .type = OPT_U32, .offset = AT(link_count_limit), .group = SPANS, .arg = "N",
+	  .dflt = "128", .max = 1024, .otel = { "OTEL_SPAN_LINK_COUNT_LIMIT" },
+	  .flags = OPT_SPANS, .help = "links per span; more are dropped and counted" },
 
 	/* ---- export ---- */
 	{ .name = "endpoint", .letter = 'e', .type = OPT_STR, .offset = AT(endpoint), .group = EXPORT, .arg = "URL",

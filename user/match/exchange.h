@@ -74,6 +74,8 @@ struct exchange {
 	uint32_t heirs[WS_HEIRS]; /* … or these goroutines; 0: none, or ended */
 	bool alone;		  /* provisional: no other request has been alive in its process since the parent began */
 
+	struct candidates *candidates; /* candidates.c; NULL: none, or not asked for */
+
 	/* turns (turn.c) */
 	struct exchange *turns;	      /* server: calls that wait, by child_next, newest first, each counted */
 	struct exchange *settle_next; /* server: in match.settling, while calls of it wait for others */
@@ -127,7 +129,7 @@ struct proc {
 	UT_hash_handle hh;
 	uint32_t tgid;
 	uint32_t n_live;
-	struct exchange *live;	/* server exchanges, oldest first */
+	struct exchange *live;	/* server exchanges, newest first */
 	uint64_t last_end;	/* when a request ended here, 0: none has */
 	uint64_t zombie_until;	/* a request was abandoned by its peer: its handler may still be running */
 	bool served;		/* has served a request since it was first seen */
@@ -222,6 +224,14 @@ void parent__set(struct exchange *x, struct exchange *parent, enum match_evidenc
 bool parent__alone(const struct exchange *server);
 /* The one request whose bytes a read brought; *ret_many if there were several, or it began with those of an earlier one. */
 struct exchange *token__request(struct match_conn *mc, const struct ws_token *t, bool *ret_many);
+
+/* candidates.c: where links are asked for (match_opts.links_max) */
+void candidates__note(struct match *m, struct exchange *x);
+/* False: their traces are not known yet. */
+bool candidates__settle(struct match *m, struct exchange *x, uint64_t now, int depth);
+void candidates__decide(struct exchange *x); /* the end: they are as settled as they will be */
+void candidates__link(struct exchange *x);   /* into the span; drops them */
+void candidates__drop(struct exchange *x);
 
 /* content.c: for forwarding proxies. True: found, or refused because it is switched off. */
 bool content__find(struct match *m, struct exchange *x);

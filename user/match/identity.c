@@ -108,7 +108,7 @@ bool identity__settle(struct match *m, struct exchange *x, uint64_t now, int dep
 		parent__refuse(x, "nested too deep");
 	if (x->parent && !identity__settle(m, x->parent, now, depth + 1))
 		return false;
-	if (!settle_place(m, x))
+	if (!settle_place(m, x) || !candidates__settle(m, x, now, depth))
 		return false;
 	join__withdraw(x);
 	if (x->parent)

@@ -83,6 +83,7 @@ void exchange__put(struct exchange *x)
 		struct exchange *parent = x->parent;
 
 		join__withdraw(x);
+		candidates__drop(x);
 		span__free(x->span);
 		pool__put(&x->m->pool, x);
 		x = parent;
@@ -151,6 +152,7 @@ static void emit(struct match *m, struct exchange *x, uint64_t now)
 	} else if (s->orphan) {
 		span__add_str(s, "wirespan.parent.missing", str__of(s->orphan));
 	}
+	candidates__link(x);
 	x->span = NULL;
 	m->held--;
 	stats__hold(ST_MATCH, -1);
@@ -326,6 +328,8 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 		parent__find(m, x, t ? &t->token : NULL);
 		if (x->has_ctx)
 			parent__on_context(m, x);
+		if (m->opts.links_max)
+			candidates__note(m, x);
 	}
 	join__offer(m, x, c);
 }
@@ -588,6 +592,7 @@ static void decide(struct exchange *x)
 	if (x->edge != EDGE_NONE && x->edge != EDGE_FINAL)
 		parent__refuse(x, "not confirmed before the end");
 	x->join_until = 0;
+	candidates__decide(x);
 }
 
 void match__flush(struct match *m, uint64_t now)

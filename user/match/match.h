@@ -66,6 +66,7 @@ struct match_opts {
 	struct siphash_key key;	 /* of span and trace ids */
 	uint32_t max_requests;	 /* exchanges held at the most */
 	uint32_t evidence_off;	 /* 1 << enum match_evidence */
+	uint32_t links_max;	 /* to the requests that may have made a call whose parent is not proven; 0: none */
 	bool trace_telemetry;	 /* --no-default-excludes */
 	const char *exclude_paths; /* globs, comma-separated: what is asked for there is left out; borrowed, NULL ok */
 	/* Is this process selected (--pid, --exe, --port)? NULL: all are. */

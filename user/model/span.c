@@ -179,6 +179,30 @@ no_memory:
 	return -ENOMEM;
 }
 
+void span__add_link(struct span *s, const uint8_t *trace_id, const uint8_t *span_id, uint32_t flags)
+{
+	struct span_link *l;
+
+	if (s->n_links == s->cap_links) {
+		uint32_t cap = s->cap_links ? s->cap_links * 2 : 8;
+		struct span_link *grown = arena__alloc(&s->mem, cap * sizeof(*grown));
+
+		s->bytes = BLOCK_SIZE + s->mem.bytes;
+		if (!grown) {
+			s->dropped_links++;
+			return;
+		}
+		if (s->n_links)
+			memcpy(grown, s->links, s->n_links * sizeof(*grown));
+		s->links = grown;
+		s->cap_links = cap;
+	}
+	l = &s->links[s->n_links++];
+	memcpy(l->trace_id, trace_id, sizeof(l->trace_id));
+	memcpy(l->span_id, span_id, sizeof(l->span_id));
+	l->flags = flags;
+}
+
 /* All values in one piece. False: something is to be dropped, cut, or does not fit, and nothing was done. */
 static bool add_first(struct span *s, const struct attr *attrs, size_t n)
 {

@@ -28,6 +28,12 @@ struct resource {
 	struct arena mem;
 };
 
+struct span_link {
+	uint8_t trace_id[16];
+	uint8_t span_id[8];
+	uint32_t flags; /* as span.flags */
+};
+
 struct span {
 	struct span *next; /* for whoever owns it */
 	uint8_t trace_id[16];
@@ -43,6 +49,8 @@ struct span {
 	struct attr *attrs;
 	uint32_t n_attrs, cap_attrs, dropped_attrs;
 	uint64_t key_bits; /* a filter of the keys in attrs; span.c only */
+	struct span_link *links;
+	uint32_t n_links, cap_links, dropped_links;
 	struct resource *res; /* NULL until enriched */
 
 	/* For enrichment */
@@ -70,6 +78,8 @@ void span__free_list(struct span *s);
 int span__add(struct span *s, const struct attr *a);
 /* Several at once, whose keys differ. */
 void span__add_list(struct span *s, const struct attr *attrs, size_t n);
+/* The caller keeps to the limit. On failure of memory it is counted as dropped. */
+void span__add_link(struct span *s, const uint8_t *trace_id, const uint8_t *span_id, uint32_t flags);
 const struct attr *span__find(const struct span *s, const char *key);
 /* A copy of `v` in the span's arena; empty on failure of memory. */
 struct str span__dup(struct span *s, struct str v);
