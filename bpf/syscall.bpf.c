@@ -117,7 +117,7 @@ int sys_splice(struct trace_event_raw_sys_exit *ctx)
  * The call returns how many messages it moved; each one's length stands in user memory behind it. One
  * transfer per message, so that each finds its own buffer.
  */
-#define MMSG_MAX 64
+#define MMSG_MAX 1024 /* UIO_MAXIOV, include/uapi/linux/uio.h: the kernel takes no more at once */
 
 struct mmsg {
 	__u64 fd, flags, vec;

@@ -167,6 +167,7 @@ static inline void state(struct end *e, enum ws_sock_state what, int err)
 	s.sock = e->id;
 	s.state = what;
 	s.err = err;
+	s.tx_pos = e->pos[WS_TX];
 	pipeline__event(t.p, &s.ev);
 }
 

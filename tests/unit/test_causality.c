@@ -103,6 +103,39 @@ static void test_join_unix(void **state_)
 	end_test();
 }
 
+/* Bytes that one end moved unseen shift its places: no request is another's, however alike they are. */
+static void test_join_unix_shifted(void **state_)
+{
+	const int len = (int)strlen("GET /u HTTP/1.1\r\nHost: b\r\n\r\n");
+
+	for (int shift = -2; shift <= 2; shift++) {
+		struct end c, s;
+
+		start();
+		c = make_end(PROC_A, WS_ROLE_CLIENT, 0, 0);
+		s = make_end(PROC_B, WS_ROLE_SERVER, 0, 0);
+		c.family = s.family = AF_UNIX;
+		c.pos[0] = c.pos[1] = s.pos[0] = s.pos[1] = 1000;
+		s.pos[WS_RX] = (uint64_t)(1000 + shift * len);
+		c.kaddr = s.peer = 0xc0;
+		s.kaddr = c.peer = 0x50;
+		announce(&c);
+		announce(&s);
+		for (int i = 0; i < 6; i++) {
+			calls(&c, 1, "/u", NULL);
+			reads(&s, 2, "/u");
+			answers(&s, 2);
+			gets_answer(&c, 1);
+		}
+		end_story();
+		assert_int_equal(t.n, 12);
+		for (size_t i = 0; i < t.n; i++)
+			if (t.spans[i]->kind == SPAN_SERVER)
+				assert_int_equal(!memcmp(t.spans[i]->parent_id, zeros, 8), shift != 0);
+		end_test();
+	}
+}
+
 static void test_thread(void **state_)
 {
 	struct ws_token tok;
@@ -1165,6 +1198,7 @@ int main(void)
 		cmocka_unit_test(test_join),
 		cmocka_unit_test(test_no_join_of_other_bytes),
 		cmocka_unit_test(test_join_unix),
+		cmocka_unit_test(test_join_unix_shifted),
 		cmocka_unit_test(test_thread),
 		cmocka_unit_test(test_thread_hands_off),
 		cmocka_unit_test(test_thread_of_several_connections),

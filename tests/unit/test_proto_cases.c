@@ -20,7 +20,7 @@
 #define OUT_MAX (256 * 1024)
 #define SPLIT_MAX 700 /* positions tried per transfer; what lies behind are bodies */
 
-enum step_kind { STEP_DATA, STEP_SKIP, STEP_EOF };
+enum step_kind { STEP_DATA, STEP_SKIP, STEP_EOF, STEP_WAIT };
 
 struct step {
 	enum step_kind kind;
@@ -234,6 +234,9 @@ static void run_case(struct run *r, const struct proto_case *c, enum mode mode, 
 		case STEP_EOF:
 			proto_conn__eof(p, dir, ts, s->err);
 			break;
+		case STEP_WAIT:
+			ts += s->len * 1000000;
+			break;
 		}
 		pos[dir] += s->len;
 	}
@@ -304,7 +307,10 @@ static void parse_step(struct proto_case *c, const char *line)
 	struct step *s = &c->steps[c->n_steps++];
 
 	assert_true(c->n_steps < STEPS_MAX);
-	if (line[0] == '~') {
+	if (strncmp(line, "~ wait ", 7) == 0) {
+		s->kind = STEP_WAIT;
+		s->len = strtoul(line + 7, NULL, 10);
+	} else if (line[0] == '~') {
 		s->kind = STEP_SKIP;
 		s->lost = strncmp(line, "~ gap ", 6) == 0;
 		if (!s->lost && strncmp(line, "~ skip ", 7) != 0)

@@ -2,6 +2,7 @@
 /* Connections: how they are met, forgotten and ended. */
 #include "tests/unit/story.h"
 
+#include "user/proto/http1.h"
 #include "user/stream/stream.h"
 
 static void serves(struct end *s, const char *path)
@@ -69,6 +70,29 @@ static void test_closed_is_not_evicted(void **state_)
 }
 
 /* A hole in a connection that was known from its beginning is one: nothing is taken for the answer behind it. */
+/* The end of a direction says how much went since the last event: what was left out as asked is part of the body. */
+static void test_end_tells_the_rest(void **state_)
+{
+	const struct attr *size;
+	struct end s;
+
+	http1__set_opts(&(struct http1_opts){ .opt_in = true });
+	start();
+	s = make_end(PROC_A, WS_ROLE_SERVER, 80, 40000);
+	announce(&s);
+	reads(&s, 1, "/x");
+	data(&s, WS_TX, 1, "HTTP/1.1 200 OK\r\n\r\n0123456789", NULL);
+	s.pos[WS_TX] += 60000;
+	state(&s, WS_SS_CLOSED, 0);
+	end_story();
+	size = span__find(span_of(SPAN_SERVER, "/x"), "http.response.body.size");
+	assert_non_null(size);
+	assert_int_equal(size->i, 60010);
+	assert_int_equal(stats.gap_bytes, 0);
+	end_test();
+	http1__set_opts(&(struct http1_opts){ .redact = true });
+}
+
 static void test_first_answer_lost(void **state_)
 {
 	struct end s;
@@ -232,6 +256,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_evicted),
 		cmocka_unit_test(test_closed_is_not_evicted),
+		cmocka_unit_test(test_end_tells_the_rest),
 		cmocka_unit_test(test_first_answer_lost),
 		cmocka_unit_test(test_unix_client_has_gone),
 		cmocka_unit_test(test_unix_closed_in_silence),

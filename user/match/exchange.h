@@ -47,6 +47,7 @@ struct exchange {
 	bool nonblock;		 /* … on a descriptor that does not block */
 	uint64_t reader;	 /* server: key of the thread or goroutine that read the end of the head, 0: not known */
 	uint64_t start, end;	 /* CLOCK_MONOTONIC */
+	uint64_t floor;		 /* client: when it had the answer before this on its connection, 0: none */
 	struct span *span;
 
 	/* server: lives in its process's and its thread's lists while open */

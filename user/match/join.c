@@ -101,13 +101,23 @@ static void bucket_add(struct exchange **bucket, struct exchange *x)
 	x->join_at = bucket;
 }
 
+/*
+ * Of one connection's requests the next is written when the last has been answered: read before that, or after its
+ * own answer, other bytes stood at that place. (AF_UNIX: what one end moved in a way that nobody saw is not counted.)
+ */
+static bool is_possible(const struct exchange *client, const struct exchange *server)
+{
+	return server->start >= client->floor && (client->open || server->start <= client->end);
+}
+
 static void link_pair(struct exchange *client, struct exchange *server)
 {
 	uint32_t off = client->m->opts.evidence_off;
 
 	server->join_until = 0;
 	/* The same bytes say the same request; anything else is not the other half. */
-	if (!str__eq(client->span->op, server->span->op) || !str__eq(client->span->target, server->span->target))
+	if (!str__eq(client->span->op, server->span->op) || !str__eq(client->span->target, server->span->target) ||
+	    !is_possible(client, server))
 		return;
 	if (off & 1u << EVIDENCE_JOIN)
 		return;

@@ -325,6 +325,8 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 		if (x->has_ctx)
 			parent__context_came(x);
 	} else {
+		if (c->match->done && c->match->done->end <= x->start)
+			x->floor = c->match->done->end;
 		parent__find(m, x, t ? &t->token : NULL);
 		if (x->has_ctx)
 			parent__on_context(m, x);

@@ -28,6 +28,8 @@
 #define RING_MAX 1024 /* requests in flight on one connection */
 #define HINT_MIN 4096 /* shorter bodies are not worth a word to the kernel */
 #define CHUNK_LINE_MAX 4096
+/* An answer that is that much older than its request is none: the latter's record is stamped after its send. */
+#define SURPLUS_NS 50000000ull
 #define TRAILER_MAX HTTP1_HEAD_MAX
 
 enum state {
@@ -57,6 +59,7 @@ struct flow {
 
 struct exchange {
 	uint64_t xid;
+	uint64_t begun; /* when its first byte moved */
 	bool head, connect, upgrade;
 	bool alone;	/* no other request was open when its response began */
 	uint8_t media;	/* enum http1_media; OTHER: it ships no telemetry */
@@ -380,6 +383,7 @@ static ssize_t on_request(struct http1 *h, const struct slice *s, const struct h
 	}
 	e->xid = m.xid = ++*io->xid;
 	e->holes = h->holes;
+	e->begun = s->ts_first;
 	e->head = str__eq(head->method, STR("HEAD"));
 	e->connect = str__eq(head->method, STR("CONNECT"));
 	e->upgrade = head->upgrade && head->version[2] != '0';
@@ -449,9 +453,9 @@ static ssize_t on_response(struct http1 *h, const struct slice *s, const struct 
 	}
 	if (h->shaken && h->count > 1)
 		lose_pairs(h, s->ts_ns, io);
-	if (!h->count)
+	e = h->count ? exchange_at(h, 0) : NULL;
+	if (!e || s->ts_first + SURPLUS_NS < e->begun)
 		return on_unmatched(h, s, len);
-	e = exchange_at(h, 0);
 	if (h->flow[PROTO_REQUEST].xid == e->xid)
 		end_lost(h, PROTO_REQUEST, io);
 	e->alone = h->count == 1;

@@ -101,14 +101,26 @@ static struct str until(struct str s, char c)
 	return s;
 }
 
+/* Without what stands before "@": a user's name and password (RFC 3986, 3.2.1), which are nobody's address. */
+static struct str without_userinfo(struct str authority)
+{
+	const char *at = authority.len ? memrchr(authority.p, '@', authority.len) : NULL;
+
+	if (!at)
+		return authority;
+	at++;
+	return (struct str){ at, authority.len - (size_t)(at - authority.p) };
+}
+
 /* "host", "host:port", "[v6]:port" (RFC 3986, 3.2.2). A port that is none is left out; 0: no port. */
 static struct str split_port(struct str s, int *ret_port)
 {
 	const char *colon = NULL, *bracket;
-	struct str host = s;
+	struct str host;
 	int port = 0;
 
 	*ret_port = 0;
+	host = s = without_userinfo(s);
 	if (!s.len)
 		return s;
 	if (s.p[0] == '[') {
@@ -188,7 +200,7 @@ static void split_target(struct target *t, const struct http1_head *h)
 	*t = (struct target){ 0 };
 	if (str__eq(h->method, STR("CONNECT"))) {
 		t->connect = true;
-		t->authority = rest;
+		t->authority = without_userinfo(rest);
 		return;
 	}
 	if (rest.p[0] != '/') {
@@ -208,11 +220,7 @@ static void split_target(struct target *t, const struct http1_head *h)
 				rest.p++;
 				rest.len--;
 			}
-			sep = t->authority.len ? memrchr(t->authority.p, '@', t->authority.len) : NULL;
-			if (sep) {
-				t->authority.len -= (size_t)(sep + 1 - t->authority.p);
-				t->authority.p = sep + 1;
-			}
+			t->authority = without_userinfo(t->authority);
 		}
 	}
 	t->path = until(rest, '?');

@@ -366,6 +366,26 @@ static void unix_ended(struct stream *s, struct conn *c, uint64_t ts)
 	}
 }
 
+/* What was written last passed without an event: as it was asked for (skip_until), or lost. */
+static void catch_up(struct conn *c, uint64_t pos, uint64_t ts)
+{
+	struct direction *d = &c->dir[WS_TX];
+	uint64_t from = d->next_pos, wanted;
+
+	if (!d->known || d->ended || c->stopped || !c->proto || pos <= from)
+		return;
+	wanted = d->skip_until < pos ? d->skip_until : pos;
+	if (wanted > from) {
+		proto_conn__skip(c->proto, WS_TX, from, wanted - from, ts, false);
+		from = wanted;
+	}
+	if (pos > from) {
+		stats.gap_bytes += pos - from;
+		proto_conn__skip(c->proto, WS_TX, from, pos - from, ts, true);
+	}
+	d->next_pos = pos;
+}
+
 static void push_state(struct stream *s, const struct ws_ev_state *e)
 {
 	struct conn *c = conn_find(s, e->sock);
@@ -375,6 +395,8 @@ static void push_state(struct stream *s, const struct ws_ev_state *e)
 		s->next.listening(s->next.ctx, e->sock, 0, 0, 0, false);
 	if (!c)
 		return; /* a listener, or a connection that was never announced */
+	if (e->state == WS_SS_FIN_SENT || e->state == WS_SS_ABANDONED || e->state == WS_SS_CLOSED)
+		catch_up(c, e->tx_pos, e->ev.ts);
 	switch (e->state) {
 	case WS_SS_FIN_SENT:
 		end_direction(c, WS_TX, e->ev.ts, 0);
