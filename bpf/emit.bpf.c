@@ -24,16 +24,50 @@ static __always_inline void data_fill(struct ws_ev_data *e, const struct xfer *x
 	e->dir = x->dir;
 	e->flags = x->flags;
 	e->err = x->err;
+	e->tail = 0;
 	e->pad = 0;
 	e->token = x->tok;
 }
 
+static __always_inline __u32 context_size(const struct ws_ev_data *e)
+{
+	return e->flags & WS_DATA_CONTEXT ? sizeof(struct ws_context) : 0;
+}
+
+/* Is there more than is captured, and does its end not overlap that? */
+static __always_inline bool has_tail(const struct xfer *x, __u32 captured)
+{
+	return captured && x->size - x->skip >= captured + WS_TAIL;
+}
+
+/* The transfer's last bytes, if there is room: `end` is the user address behind them. */
+static __always_inline void add_tail(struct ws_ev_data *e, __u32 captured, __u32 room, __u64 end)
+{
+	__u32 at = captured + context_size(e);
+
+	asm volatile("" : "+r"(at));
+	if (at <= room - WS_TAIL && !bpf_probe_read_user(e->data + at, WS_TAIL, (void *)(end - WS_TAIL)))
+		e->tail = WS_TAIL;
+}
+
+/* The same where the last segment holds only `last` of them (1 to 6), at `base`. */
+static __always_inline void add_tail_of_two(struct ws_ev_data *e, __u32 captured, __u32 room, __u64 before, __u64 base,
+					    __u32 last)
+{
+	__u32 at = captured + context_size(e), first = WS_TAIL - last;
+
+	asm volatile("" : "+r"(at), "+r"(first), "+r"(last));
+	first &= 7;
+	last &= 7;
+	if (at <= room - 2 * WS_TAIL && !bpf_probe_read_user(e->data + at, first, (void *)(before - first)) &&
+	    !bpf_probe_read_user(e->data + at + first, last, (void *)base))
+		e->tail = WS_TAIL;
+}
+
 static __always_inline void data_submit(struct ws_ev_data *e, __u32 captured, __u32 reserved)
 {
-	__u32 tail = e->flags & WS_DATA_CONTEXT ? sizeof(struct ws_context) : 0;
-
 	e->captured = captured;
-	ev_init(&e->ev, WS_EV_DATA, sizeof(*e) + captured + tail);
+	ev_init(&e->ev, WS_EV_DATA, sizeof(*e) + captured + context_size(e) + e->tail);
 	count(WS_K_OUT, 1);
 	count(WS_K_BYTES, captured);
 	bpf_ringbuf_submit(e, wake_flags(sizeof(*e) + reserved));
@@ -92,12 +126,14 @@ static __always_inline void emit_nothing(struct xfer *x)
 		} else if ((x)->scan) {                                                 \
 			ADD_CONTEXT(e, n, N);                                           \
 		}                                                                       \
+		if (has_tail(x, n))                                                     \
+			add_tail(e, n, N, (x)->buf + (x)->size);                        \
 		data_submit(e, n, (N));                                                 \
 	} while (0)
 
 static __always_inline void emit_buf(struct xfer *x)
 {
-	__u32 room = x->want + (x->scan ? sizeof(struct ws_context) : 0);
+	__u32 room = x->want + (x->scan ? sizeof(struct ws_context) : 0) + (has_tail(x, x->want) ? WS_TAIL : 0);
 
 	if (x->want == 0)
 		emit_nothing(x);
@@ -170,6 +206,27 @@ static __always_inline long gather_step(struct gather *g, __u32 N, __u32 S)
 	return 0;
 }
 
+/* From where gathering has stopped to the segment in which the transfer ends. */
+static long seek_end(__u32 i, void *ctx)
+{
+	struct gather *g = ctx;
+	struct xfer *x = g->x;
+	struct u_iovec v;
+
+	if (x->at.left <= x->at.len)
+		return 1;
+	x->at.left -= x->at.len;
+	x->at.before = x->at.base + x->at.len;
+	x->at.before_len = x->at.len;
+	x->at.len = 0;
+	if (x->at.seg >= x->iovcnt || read_segment(x, &v))
+		return 1;
+	x->at.seg++;
+	x->at.base = v.base;
+	x->at.len = v.len;
+	return 0;
+}
+
 #define GATHER(N, S)                                                                              \
 	static long gather_##N(__u32 i, void *ctx)                                                \
 	{                                                                                         \
@@ -204,6 +261,17 @@ _Static_assert(WS_CAPTURE_MAX + 1024 == 9216, "the largest class holds the large
 			count(WS_K_FAULTS, 1);                                          \
 		} else if ((x_)->scan) {                                                \
 			ADD_CONTEXT(e, got, N);                                         \
+		}                                                                       \
+		if (has_tail(x_, got)) {                                                \
+			(x_)->at.left = (x_)->size - (x_)->skip - got;                  \
+			(x_)->at.before_len = 0;                                        \
+			LOOP(WS_IOV_MAX + 1, seek_end, &g);                             \
+			if ((x_)->at.left > (x_)->at.len)                               \
+				; /* more segments than are looked at */                \
+			else if ((x_)->at.left >= WS_TAIL)                              \
+				add_tail(e, got, N, (x_)->at.base + (x_)->at.left);     \
+			else if ((x_)->at.left + (x_)->at.before_len >= WS_TAIL)        \
+				add_tail_of_two(e, got, N, (x_)->at.before, (x_)->at.base, (x_)->at.left); \
 		}                                                                       \
 		data_submit(e, got, (N));                                               \
 	} while (0)

@@ -122,7 +122,8 @@ struct ws_ev_data {
 	__u8 dir; /* enum ws_dir */
 	__u8 flags;
 	__u16 err; /* positive errno with WS_DATA_ERROR */
-	__u32 pad;
+	__u16 tail; /* WS_TAIL: the last bytes moved stand behind the captured ones and the context; or 0 */
+	__u16 pad;
 	struct ws_token token; /* TX: the token found for the writer. RX, work: these bytes' own; else the thread's one before */
 	__u8 data[];
 };

@@ -9,6 +9,9 @@
 /* Bytes captured of one transfer (one system call's worth of data) at the most. */
 #define WS_CAPTURE_MAX 8192
 
+/* Bytes of the end of a transfer that is longer than that: as long as a body's last chunk, with the line end before. */
+#define WS_TAIL 7
+
 /*
  * Segments of one iovec that are looked at; the rest of the transfer is counted, not copied. Legacy programs loop over
  * them before the verifier's eyes.

@@ -68,6 +68,8 @@ struct xfer {
 		__u64 base, len; /* rest of the segment under way */
 		__u64 skip;
 		__u32 seg, off;
+		__u64 left; /* bytes up to the end of the transfer */
+		__u64 before, before_len; /* end and size of the segment that was passed last, 0: none */
 	} at; /* how far an iovec is gathered */
 };
 

@@ -11,7 +11,7 @@ import pytest
 from chain import assert_edges, assert_exact
 from conftest import SERVICES
 
-from rig import load, net, python, spans
+from rig import SLOW, load, net, python, spans
 from rig.spans import CLIENT, SERVER
 
 
@@ -261,3 +261,29 @@ def test_service_that_is_killed(services, traced, tag):
     mine = assert_exact(t.stop(), tag, 1, ["n0"])
     assert all(s.code is None for s in mine)
     assert next(s for s in mine if s.kind == CLIENT).status == 2
+
+
+def test_end_of_a_chunked_body_beyond_what_is_captured(services, traced, tag, tmp_path):
+    """10,000 bytes in one write of five segments and one read: the last chunk is behind the first 8 KiB of either."""
+    script = tmp_path / "chunked.py"
+    script.write_text("""\
+import socket, sys
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    c, _ = s.accept()
+    while c.recv(65536):
+        c.sendmsg([b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n", b"2710\\r\\n", b"x" * 10000, b"\\r\\n", b"0\\r\\n\\r\\n"])
+""")
+    port = net.free_port()
+    services.start([python(), script, port], "chunked", port=port)
+    t = traced()
+    with load.Raw(("127.0.0.1", port)) as c:
+        for i in range(3):
+            c.s.sendall(load.request(f"/r/{tag}-{i}/n0"))
+            time.sleep(0.2 * SLOW)  # then all of it comes at once
+            assert c.s.recv(65536).endswith(b"\r\n0\r\n\r\n")
+        time.sleep(2 * SLOW)
+        mine = assert_exact(t.stop(), tag, 3, ["n0"])
+    assert_edges(mine)
+    assert {(s.code, s.status) for s in mine} == {(200, 0)}
+    assert all("wirespan.unfinished" not in s.attrs and s.ms < 1500 * SLOW for s in mine), mine

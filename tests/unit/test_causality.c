@@ -1056,6 +1056,48 @@ static void test_content(void **state_)
 	}
 }
 
+#define CHECK "GET /check HTTP/1.1\r\nHost: b\r\n\r\n"
+
+/* A proxy that is asked for what it asks for by itself: one is passed on at a time, and a kind of its own is nobody's. */
+static void test_content_of_its_own(void **state_)
+{
+	struct end s, s2, c, own;
+	struct span *first;
+
+	start();
+	front(&s, &c);
+	own = make_end(PROC_A, WS_ROLE_CLIENT, 50001, 8080);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	s.nonblock = s2.nonblock = c.nonblock = own.nonblock = true;
+	announce(&own);
+	announce(&s2);
+	data(&s, WS_RX, 7, CHECK, NULL);
+	data(&c, WS_TX, 7, CHECK, NULL);
+	data(&own, WS_TX, 7, CHECK, NULL); /* while the other is on its way */
+	gets_answer(&c, 7);
+	gets_answer(&own, 7);
+	answers(&s, 7);
+	tick(1000);
+	data(&own, WS_TX, 7, CHECK, NULL); /* while nobody asks for it */
+	gets_answer(&own, 7);
+	data(&s2, WS_RX, 7, CHECK, NULL);
+	data(&c, WS_TX, 7, CHECK, NULL);
+	gets_answer(&c, 7);
+	answers(&s2, 7);
+	end_story();
+	first = NULL;
+	for (size_t i = 0; i < t.n; i++) {
+		if (t.spans[i]->kind != SPAN_CLIENT || !t.spans[i]->evidence)
+			continue;
+		assert_null(first);
+		first = t.spans[i];
+	}
+	assert_non_null(first);
+	assert_string_equal(first->evidence, "content");
+	assert_int_equal(t.n, 6);
+	end_test();
+}
+
 /* Whatever came since, a request that is open is known to have brought its context. */
 static void test_context_of_an_open_request(void **state_)
 {
@@ -1227,6 +1269,7 @@ int main(void)
 		cmocka_unit_test(test_callback_of_opaque),
 		cmocka_unit_test(test_contexts),
 		cmocka_unit_test(test_content),
+		cmocka_unit_test(test_content_of_its_own),
 		cmocka_unit_test(test_context_of_an_open_request),
 		cmocka_unit_test(test_thread_that_streams),
 		cmocka_unit_test(test_connect_failed),

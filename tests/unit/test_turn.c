@@ -88,23 +88,37 @@ static void test_continued(void **state_)
 	end_test();
 }
 
-/* One that is never answered is waited for no longer than a second. */
-static void test_continued_beside_a_long_one(void **state_)
+/* One that is not answered is waited for, but not for ever; whose queue it was is not known then. */
+static void beside_a_long_one(unsigned ms, const char *missing)
 {
-	struct ws_token a;
+	struct ws_token a, b;
 
 	begin_story();
-	turn(&in[1], "/stream");
+	b = turn(&in[1], "/slow");
 	a = turn(&in[0], "/in");
 	calls(&out[0], THREAD, "/first", &a);
 	a = goes_on(&out[0], &a);
 	calls(&out[0], THREAD, "/second", &a);
 	a = goes_on(&out[0], &a);
 	is_answered(&in[0], &a);
-	tick(1100);
+	for (unsigned waited = 0; waited < ms; waited += 500)
+		tick(500);
+	calls(&out[1], THREAD, "/slow-call", &b);
+	b = goes_on(&out[1], &b);
+	is_answered(&in[1], &b);
+	tick(2000);
 	end_story();
-	assert_parent(span_of(SPAN_CLIENT, "/second"), span_of(SPAN_SERVER, "/in"), "turn-continued");
+	if (missing)
+		assert_root(span_of(SPAN_CLIENT, "/second"), missing);
+	else
+		assert_parent(span_of(SPAN_CLIENT, "/second"), span_of(SPAN_SERVER, "/in"), "turn-continued");
 	end_test();
+}
+
+static void test_continued_beside_a_long_one(void **state_)
+{
+	beside_a_long_one(5000, NULL);
+	beside_a_long_one(11000, "a request that was open with its own has had no answer for long");
 }
 
 /* A queue: what /other had put there is started on the answer to /in's call, and /other answered on the answer to that. */

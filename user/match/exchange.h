@@ -80,7 +80,7 @@ struct exchange {
 	/* turns (turn.c) */
 	struct exchange *turns;	      /* server: calls that wait, by child_next, newest first, each counted */
 	struct exchange *settle_next; /* server: in match.settling, while calls of it wait for others */
-	uint64_t settle_at;
+	uint64_t settle_at, settle_look; /* when it is given up; when it is looked at next */
 	bool own_turn;	  /* server: it was answered in a turn of its own */
 	bool chain_broken; /* server: a call of it was refused: nor is what goes on from there believed */
 	bool doubtful;	  /* client: what went on from it outlived the request */
@@ -122,6 +122,9 @@ struct came {
 /* Requests abandoned last, of a process. */
 #define ABANDONED_SLOTS 64
 
+/* Calls of its own, of a process. */
+#define OWN_CALLS_SLOTS 64
+
 /* Threads that have called out with no request of theirs open: the newest few of a process. */
 #define OWN_SLOTS 8
 
@@ -148,6 +151,9 @@ struct proc {
 		uint64_t key, until;
 	} abandoned[ABANDONED_SLOTS]; /* request_key of requests that their peer has given up */
 	uint32_t n_abandoned;
+	struct {
+		uint64_t key, until;
+	} own_calls[OWN_CALLS_SLOTS]; /* request_key of calls that nobody had asked for, by key */
 	uint64_t crossed_until;	  /* requests were answered in each other's turns */
 	uint64_t abandoned_until; /* what an abandoned request has queued may start in another's turn */
 };

@@ -9,7 +9,7 @@
  *              put there (a limit on concurrent calls, a pool whose connections are all taken): nothing at the socket
  *              tells the two apart at that moment. Their end does: the other request is then answered in a turn of
  *              the one that was taken for the cause. So these edges are believed once every request that was open with
- *              theirs was answered in a turn of its own, or, at the longest, SETTLE_NS later; one that was answered in
+ *              theirs was answered in a turn of its own, which has to be within SETTLE_NS; one that was answered in
  *              another's disproves all that were not yet, and for CROSSED_NS none is believed there.
  *
  * An answer from outside of all turns (a timer, another protocol's answer) may hide a crossing: it takes the edges of
@@ -18,7 +18,7 @@
  */
 #include "user/match/exchange.h"
 
-#define SETTLE_NS 1000000000ull
+#define SETTLE_NS 10000000000ull
 #define CROSSED_NS 60000000000ull
 /* What an abandoned request has queued may start for that long. */
 #define ABANDONED_NS 2000000000ull
@@ -26,6 +26,7 @@
 #define CROSSED "requests of this process are answered in each other's turns"
 #define HIDDEN "another request was answered outside of all turns meanwhile"
 #define OUTLIVED "its request was answered without it"
+#define UNSETTLED "a request that was open with its own has had no answer for long"
 
 struct turn {
 	struct exchange *owner; /* the request, NULL: nobody's that is known */
@@ -164,6 +165,7 @@ void turn__ended(struct exchange *s, bool aborted)
 	if (!s->turns)
 		return;
 	s->settle_at = m->now + SETTLE_NS;
+	s->settle_look = 0;
 	s->settle_next = NULL;
 	*m->settling_tail = exchange__get(s);
 	m->settling_tail = &s->settle_next;
@@ -199,12 +201,15 @@ void turn__tick(struct match *m, uint64_t now)
 	struct exchange **at = &m->settling, *s;
 
 	while ((s = *at)) {
-		if (s->turns && now < s->settle_at && others_open(m, s)) {
-			at = &s->settle_next;
-			continue;
+		if (s->turns && (now < s->settle_look || others_open(m, s))) {
+			if (now < s->settle_at) {
+				if (now >= s->settle_look) /* less often, the longer it takes */
+					s->settle_look = now + (now - s->end) / 8;
+				at = &s->settle_next;
+				continue;
+			}
+			refuse(s, 0, now == UINT64_MAX ? "not confirmed before the end" : UNSETTLED);
 		}
-		if (now == UINT64_MAX && others_open(m, s))
-			refuse(s, 0, "not confirmed before the end");
 		believe(s);
 		*at = s->settle_next;
 		exchange__put(s);

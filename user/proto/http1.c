@@ -605,6 +605,9 @@ static ssize_t parse_lost(struct http1 *h, const struct slice *s, const struct p
 		return PROTO_HOLD;
 	start = s->dir == PROTO_REQUEST ? http1_head__is_request(s->data, s->len, true) :
 					  http1_head__is_response(s->data, s->len);
+	/* Who has had all answers may ask with any method; while one is due this may be its body. */
+	if (start < 0 && s->dir == PROTO_REQUEST && !h->count && http1_head__is_request(s->data, s->len, false) > 0)
+		start = 1;
 	if (start == 0 && !s->cut)
 		return 0;
 	if (start > 0) {
@@ -721,6 +724,8 @@ static int http1_skip(void *st, enum proto_dir dir, uint64_t pos, uint64_t n, ui
 			go_lost(f, false, pos, ts);
 		return 0;
 	}
+	if (!lost && (f->state == HEAD || (f->state == LOST && !f->xid)))
+		stats.gap_bytes += n; /* beyond what is captured: whole messages may be in there */
 	if (f->counted) /* a head of which too little was seen */
 		book_drop(f, f->waits ? DROP_UNMATCHED : (lost ? DROP_GAP : DROP_TRUNCATED));
 	switch (f->state) {
@@ -737,6 +742,8 @@ static int http1_skip(void *st, enum proto_dir dir, uint64_t pos, uint64_t n, ui
 			end_message(h, dir, pos + covered, ts, io);
 		else if (f->left == 0)
 			f->state = CHUNK_END;
+		if (!lost && n > covered && f->state == HEAD)
+			stats.gap_bytes += n - covered;
 		if (n > covered && f->state == HEAD)
 			on_hole(h, dir, pos + n, ts, io);
 		else if (n > covered)
@@ -755,6 +762,22 @@ static int http1_skip(void *st, enum proto_dir dir, uint64_t pos, uint64_t n, ui
 		skip_unframed(h, dir, pos + n, ts, lost, io);
 		return 0;
 	}
+}
+
+static int http1_tail(void *st, enum proto_dir dir, const uint8_t *data, size_t len, uint64_t pos, uint64_t ts,
+		      const struct proto_io *io)
+{
+	struct http1 *h = http1_state(st, io);
+	struct flow *f = &h->flow[dir];
+	size_t keep;
+
+	if (f->state != LOST && f->state != HEAD)
+		return -1;
+	if (!f->lost_chunked || !f->xid || !http1_chunk__last_at_end(data, len, false, &keep))
+		return 0;
+	f->state = TRAILER;
+	end_message(h, dir, pos + len, ts, io);
+	return 1;
 }
 
 static void http1_eof(void *st, enum proto_dir dir, uint64_t ts, int err, const struct proto_io *io)
@@ -801,6 +824,7 @@ const struct proto_ops proto_http1 = {
 	.detect = http1_detect,
 	.parse = http1_parse,
 	.skip = http1_skip,
+	.tail = http1_tail,
 	.eof = http1_eof,
 	.fini = http1_fini,
 };

@@ -753,6 +753,23 @@ void proto_conn__skip(struct proto_conn *c, enum ws_dir dir, uint64_t pos, uint6
 	settle(c, ts_ns);
 }
 
+void proto_conn__tail(struct proto_conn *c, enum ws_dir dir, const uint8_t *data, size_t len, uint64_t pos, uint64_t ts_ns)
+{
+	struct direction *d = &c->dirs[dir];
+	int known = 0;
+
+	if (c->ops && c->ops->tail && !c->stopped && !c->tunnel && !d->ended && !d->held && !d->buf.len)
+		known = c->ops->tail(c->st, proto_dir(c, d), data, len, pos, ts_ns, &c->io);
+	if (known < 0) {
+		proto_conn__push(c, dir, data, len, pos, ts_ns);
+	} else if (known) {
+		d->pos += len;
+		settle(c, ts_ns);
+	} else {
+		proto_conn__skip(c, dir, pos, len, ts_ns, false);
+	}
+}
+
 void proto_conn__eof(struct proto_conn *c, enum ws_dir dir, uint64_t ts_ns, int err)
 {
 	struct direction *d = &c->dirs[dir];

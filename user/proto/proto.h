@@ -94,6 +94,12 @@ struct proto_ops {
 	int (*skip)(void *st, enum proto_dir dir, uint64_t pos, uint64_t n, uint64_t ts_ns, bool lost,
 		    const struct proto_io *io);
 	/*
+	 * Bytes of body or of nobody knows what have been skipped; these are the last ones of that transfer. 1: they end
+	 * a message; 0: they say nothing, skip() comes next; -1: their place is known, parse() comes next. NULL: 0.
+	 */
+	int (*tail)(void *st, enum proto_dir dir, const uint8_t *data, size_t len, uint64_t pos, uint64_t ts_ns,
+		    const struct proto_io *io);
+	/*
 	 * The direction has ended: in good order (err 0), or with a positive errno (reset). Unconsumed bytes
 	 * were dropped before. Must emit what now ends.
 	 */
@@ -136,6 +142,8 @@ struct proto_conn *proto_conn__new(const struct conn_info *info, const struct pr
 void proto_conn__push(struct proto_conn *c, enum ws_dir dir, const uint8_t *data, size_t len, uint64_t pos,
 		      uint64_t ts_ns);
 void proto_conn__skip(struct proto_conn *c, enum ws_dir dir, uint64_t pos, uint64_t n, uint64_t ts_ns, bool lost);
+/* Behind such a skip: the last bytes of the same transfer. */
+void proto_conn__tail(struct proto_conn *c, enum ws_dir dir, const uint8_t *data, size_t len, uint64_t pos, uint64_t ts_ns);
 void proto_conn__eof(struct proto_conn *c, enum ws_dir dir, uint64_t ts_ns, int err);
 void proto_conn__free(struct proto_conn *c, uint64_t ts_ns); /* NULL ok; emits what is still open */
 /* Name of the protocol found, or NULL. */

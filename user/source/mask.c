@@ -334,9 +334,23 @@ static void enter(struct stream *st, const struct ws_ev_data *d)
 		st->state = is_start(data, data + d->captured) ? ST_LINE : ST_SECRET;
 }
 
+/* The end of a transfer may be in a secret as well; kept is what a parser looks for there. */
+static void mask_tail(struct ws_ev_data *d)
+{
+	static const char last_chunk[] = "\r\n0\r\n\r\n";
+	const size_t n = sizeof(last_chunk) - 1;
+	uint8_t *end = (uint8_t *)d + d->ev.len;
+
+	if (!d->tail)
+		return;
+	memset(end - d->tail, '*', memcmp(end - n, last_chunk, n) ? d->tail : d->tail - n);
+}
+
 static void mask_data(struct mask *m, struct ws_ev_data *d)
 {
 	struct stream *st = find(m, d->sock, d->dir);
+
+	mask_tail(d);
 
 	if (!st) {
 		st = add(m, d->sock, d->dir);

@@ -37,11 +37,12 @@ static bool token_valid(const struct ws_token *t)
 
 static bool data_valid(const struct ws_ev_data *d)
 {
-	size_t tail = d->flags & WS_DATA_CONTEXT ? sizeof(struct ws_context) : 0;
+	size_t context = d->flags & WS_DATA_CONTEXT ? sizeof(struct ws_context) : 0;
 
-	if (d->captured > WS_CAPTURE_MAX || d->ev.len != sizeof(*d) + d->captured + tail)
+	if (d->captured > WS_CAPTURE_MAX || (d->tail && d->tail != WS_TAIL) ||
+	    d->ev.len != sizeof(*d) + d->captured + context + d->tail)
 		return false;
-	if (d->skipped > d->size || d->captured > d->size - d->skipped || d->dir > WS_TX)
+	if (d->skipped > d->size || d->captured + d->tail > d->size - d->skipped || d->dir > WS_TX)
 		return false;
 	/* Positions grow from a 32-bit number or from 0: none of a real connection comes near the end. */
 	return d->pos <= UINT64_MAX - d->size && token_valid(&d->token);

@@ -495,8 +495,11 @@ static void feed(struct conn *c, const struct ws_ev_data *e)
 		pos += e->captured;
 		rest -= e->captured;
 	}
-	if (rest && !c->stopped)
-		proto_conn__skip(c->proto, e->dir, pos, rest, e->ev.ts, false);
+	if (rest > e->tail && !c->stopped)
+		proto_conn__skip(c->proto, e->dir, pos, rest - e->tail, e->ev.ts, false);
+	if (e->tail && !c->stopped)
+		proto_conn__tail(c->proto, e->dir, (const uint8_t *)e + e->ev.len - e->tail, e->tail, pos + rest - e->tail,
+				 e->ev.ts);
 }
 
 static void push_data(struct stream *s, const struct ws_ev_data *e)
