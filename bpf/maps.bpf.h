@@ -14,7 +14,7 @@
 extern const volatile struct ws_config cfg;
 
 /* Written by user space while running. */
-extern volatile __u32 proc_epoch; /* bumped after every change of `procs`: threads then look again */
+extern volatile __u32 proc_epoch; /* bumped by either side after every change of `procs`: threads then look again */
 extern volatile __u32 loop_armed; /* waits of event loops are hooked: without, a callback has no known end */
 extern volatile __u32 iter_done;  /* existing sockets are known: whatever is new from now on was born seen */
 

@@ -18,10 +18,24 @@ static __always_inline void listeners_add(struct sock *sk, __s64 n)
 		bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
 }
 
+/* The process may be selected for this very port: traced until user space has decided, as behind an exec. */
+static __always_inline void trace_for_now(void)
+{
+	struct ws_proc_ctl ctl = { .tgid = bpf_get_current_pid_tgid() >> 32 };
+
+	ctl.flags = proc_flags(ctl.tgid);
+	if (cfg.trace_all || ctl.flags & (WS_PROC_TRACED | WS_PROC_EXCLUDED))
+		return;
+	ctl.flags |= WS_PROC_TRACED;
+	bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
+	__sync_fetch_and_add(&proc_epoch, 1);
+}
+
 static __always_inline void on_listen(struct sock *sk)
 {
 	struct sock_state *st = sock_state(sk, true);
 
+	trace_for_now();
 	listeners_add(sk, 1);
 	if (!st)
 		return;

@@ -637,3 +637,28 @@ def test_console_trees(services, start, nginx, tag):
     assert f"/r/{tag}-0/n0" in text and "nginx" in text and "curl" in text
     assert "\x1b[" not in text
     assert t.totals()[1] >= 2 and stage(t.final, "export")["out"] >= 2
+
+
+def test_requests_right_behind_listen(services, start, plan, tag, tmp_path):
+    """Selected by the port that it has just begun to listen on: before user space can have heard of it."""
+    script, port = tmp_path / "early.py", net.free_port()
+    script.write_text("""\
+import socket, sys, time
+time.sleep(1)  # its exec was decided on long ago
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+c, _ = s.accept()
+while c.recv(65536):
+    c.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+""")
+    t = start("--port", str(port), attach=plan)
+    services.start([python(), script, port], "early", wait=False)
+    while True:
+        try:
+            c = load.Raw(("127.0.0.1", port))
+            break
+        except ConnectionRefusedError:
+            pass
+    for i in range(20):
+        assert c.get(f"/r/{tag}-{i}/n0")[0] == 200
+    c.close()
+    assert spans.count(spans.tagged(t.stop(), tag)) == {(SERVER, "n0"): 20}

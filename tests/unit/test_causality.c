@@ -136,6 +136,49 @@ static void test_join_unix_shifted(void **state_)
 	}
 }
 
+/* A connection per request from two clients, of which one is not seen: the kernel gives the server's end the same address. */
+static void test_join_unix_address_again(void **state_)
+{
+	for (int late = 0; late < 2; late++) {
+		struct end c, s, s2;
+
+		start();
+		s = make_end(PROC_B, WS_ROLE_SERVER, 0, 0);
+		s2 = make_end(PROC_B, WS_ROLE_SERVER, 0, 0);
+		c = make_end(PROC_A, WS_ROLE_CLIENT, 0, 0);
+		c.family = s.family = s2.family = AF_UNIX;
+		c.pos[0] = c.pos[1] = s.pos[0] = s.pos[1] = s2.pos[0] = s2.pos[1] = 0;
+		c.kaddr = s.peer = s2.peer = 0xc0;
+		s.kaddr = s2.kaddr = c.peer = 0x50;
+		announce(&s);
+		reads(&s, 2, "/u"); /* of the client that is not seen */
+		answers(&s, 2);
+		state(&s, WS_SS_CLOSED, 0);
+		announce(&c);
+		if (late) { /* the record of a send comes behind it */
+			announce(&s2);
+			reads(&s2, 2, "/u");
+			calls(&c, 1, "/u", NULL);
+		} else {
+			calls(&c, 1, "/u", NULL);
+			announce(&s2);
+			reads(&s2, 2, "/u");
+		}
+		answers(&s2, 2);
+		gets_answer(&c, 1);
+		tick(3000);
+		end_story();
+		assert_int_equal(t.n, 3);
+		for (size_t i = 0; i < t.n; i++) {
+			bool first = t.spans[i]->kind == SPAN_SERVER && t.spans[i]->start_ns < span_of(SPAN_CLIENT, "/u")->start_ns;
+
+			if (t.spans[i]->kind == SPAN_SERVER && (first || !late))
+				assert_int_equal(!memcmp(t.spans[i]->parent_id, zeros, 8), first);
+		}
+		end_test();
+	}
+}
+
 static void test_thread(void **state_)
 {
 	struct ws_token tok;
@@ -1241,6 +1284,7 @@ int main(void)
 		cmocka_unit_test(test_no_join_of_other_bytes),
 		cmocka_unit_test(test_join_unix),
 		cmocka_unit_test(test_join_unix_shifted),
+		cmocka_unit_test(test_join_unix_address_again),
 		cmocka_unit_test(test_thread),
 		cmocka_unit_test(test_thread_hands_off),
 		cmocka_unit_test(test_thread_of_several_connections),

@@ -205,6 +205,12 @@ static void test_port(void **state)
 	before = calls;
 	assert_int_equal(discover__listen(d, 7, 101, 1, 8005), 0);
 	assert_int_equal(calls, before); /* nothing new */
+	assert_int_equal(discover__listen(d, 8, 300, 1, 9000), 0);
+	assert_false(traced(300));
+	before = calls;
+	assert_int_equal(discover__listen(d, 9, 300, 1, 9001), 0);
+	assert_int_equal(calls, before + 1); /* the kernel side has taken it for traced */
+	assert_false(traced(300));
 	tell(WS_PROC_FORK, 502, 100, "gunicorn");
 	assert_true(traced(502));
 	tell(WS_PROC_FORK, 503, 502, "gunicorn");

@@ -281,6 +281,17 @@ static void tell(struct discover *d, struct entry *e)
 		d->o.set_flags(d->o.ctx, e->tgid, flags);
 }
 
+/* The kernel side takes who begins to listen for traced: it has to hear what holds, changed or not. */
+static void tell_again(struct discover *d, struct entry *e)
+{
+	if (d->selective && !(e->flags & WS_PROC_TRACED)) {
+		pthread_mutex_lock(&d->lock);
+		e->told = false;
+		pthread_mutex_unlock(&d->lock);
+	}
+	tell(d, e);
+}
+
 /* ---- listening sockets ------------------------------------------------------------------------ */
 
 static bool port_wanted(const struct discover *d, uint16_t port)
@@ -646,12 +657,12 @@ int discover__listen(struct discover *d, uint64_t sock, uint32_t tgid, uint32_t 
 	}
 	for (uint32_t i = 0; i < e->n_socks; i++) {
 		if (e->socks[i].port == port && e->socks[i].netns == netns && (!sock || e->socks[i].sock == sock)) {
-			tell(d, e);
+			tell_again(d, e);
 			return 0;
 		}
 	}
 	err = add_sock(d, e, &l);
-	tell(d, e);
+	tell_again(d, e);
 	return err;
 }
 

@@ -102,11 +102,17 @@ static void bucket_add(struct exchange **bucket, struct exchange *x)
 }
 
 /*
- * Of one connection's requests the next is written when the last has been answered: read before that, or after its
- * own answer, other bytes stood at that place. (AF_UNIX: what one end moved in a way that nobody saw is not counted.)
+ * The same bytes say the same request; anything else is not the other half. And of one connection's requests the next
+ * is written when the last has been answered: read before that, or after its own answer, other bytes stood at that
+ * place. (AF_UNIX: what one end moved in a way that nobody saw is not counted, and addresses of sockets are used again
+ * at once: what was over before was another connection's.)
  */
-static bool is_possible(const struct exchange *client, const struct exchange *server)
+static bool is_pair(const struct exchange *client, const struct exchange *server)
 {
+	if (!str__eq(client->span->op, server->span->op) || !str__eq(client->span->target, server->span->target))
+		return false;
+	if (client->key.kind == 1 && !server->open && server->end < client->start)
+		return false;
 	return server->start >= client->floor && (client->open || server->start <= client->end);
 }
 
@@ -115,10 +121,6 @@ static void link_pair(struct exchange *client, struct exchange *server)
 	uint32_t off = client->m->opts.evidence_off;
 
 	server->join_until = 0;
-	/* The same bytes say the same request; anything else is not the other half. */
-	if (!str__eq(client->span->op, server->span->op) || !str__eq(client->span->target, server->span->target) ||
-	    !is_possible(client, server))
-		return;
 	if (off & 1u << EVIDENCE_JOIN)
 		return;
 	server->parent = exchange__get(client);
@@ -140,12 +142,13 @@ void join__offer(struct match *m, struct exchange *x, const struct stream_conn *
 		return; /* two with one key: whatever that is, it proves nothing */
 	other = bucket_find(*bucket(m, x->server ? &m->clients : &m->servers, &x->key), &x->key);
 	if (other) {
+		struct exchange *client = x->server ? other : x, *server = x->server ? x : other;
+
 		join__withdraw(other);
-		if (x->server)
-			link_pair(other, x);
-		else
-			link_pair(x, other);
-		return;
+		if (is_pair(client, server)) {
+			link_pair(client, server);
+			return;
+		}
 	}
 	bucket_add(mine, x);
 	if (x->server && (c->info.family == AF_UNIX || local_client(m, c)))
