@@ -138,7 +138,8 @@ enum ws_role { WS_ROLE_UNKNOWN, WS_ROLE_CLIENT, WS_ROLE_SERVER, WS_ROLE_LISTENER
 struct ws_ev_sock {
 	struct ws_ev ev;
 	__u64 sock;
-	__u64 peer; /* AF_UNIX: socket id of the other end where known, else 0 */
+	__u32 peer_tgid; /* AF_UNIX, accepted: the process that connected (SO_PEERCRED); else 0 */
+	__u32 pad0;
 	__u64 kaddr; /* address-like name of this end, AF_UNIX join key; never shown */
 	__u64 peer_kaddr;
 	__u64 rx_pos;

@@ -234,6 +234,24 @@ static __always_inline void sock_fill_inet(struct ws_ev_sock *e, struct sock *sk
 	}
 }
 
+/* include/net/sock.h, include/linux/pid.h: the numbers are one per namespace, the machine's own first. */
+struct upid___ws {
+	int nr;
+} __attribute__((preserve_access_index));
+struct pid___ws {
+	struct upid___ws numbers[1];
+} __attribute__((preserve_access_index));
+struct sock___ws {
+	struct pid___ws *sk_peer_pid;
+} __attribute__((preserve_access_index));
+
+static __always_inline __u32 unix_connector(struct sock *sk)
+{
+	struct pid___ws *pid = BPF_CORE_READ((struct sock___ws *)sk, sk_peer_pid);
+
+	return pid ? BPF_CORE_READ(pid, numbers[0].nr) : 0;
+}
+
 /* Describes a socket. `flags`: WS_SOCK_*. */
 static __always_inline void sock_fill(struct ws_ev_sock *e, struct sock *sk, struct sock_state *st, __u8 flags)
 {
@@ -254,6 +272,8 @@ static __always_inline void sock_fill(struct ws_ev_sock *e, struct sock *sk, str
 		struct unix_sock *u = (struct unix_sock *)sk;
 
 		kaddr_store(&e->peer_kaddr, BPF_CORE_READ(u, peer));
+		if (st->role == WS_ROLE_SERVER)
+			e->peer_tgid = unix_connector(sk);
 		unix_path(u, e->path);
 	} else {
 		sock_fill_inet(e, sk);

@@ -272,7 +272,8 @@ s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 while True:
     c, _ = s.accept()
     while c.recv(65536):
-        c.sendmsg([b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n", b"2710\\r\\n", b"x" * 10000, b"\\r\\n", b"0\\r\\n\\r\\n"])
+        c.sendmsg([b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n", b"2710\\r\\n", b"x" * 10000,
+                   b"\\r\\n", b"0\\r\\n\\r\\n"])
 """)
     port = net.free_port()
     services.start([python(), script, port], "chunked", port=port)

@@ -11,8 +11,8 @@ from chain import assert_edges, assert_exact, case
 from rig import SLOW, load, net, spans, tool
 from rig.spans import CLIENT, SERVER
 
-READS = ["read", "readv", "recv", "recvfrom", "recvmsg", "recvmmsg", "byte", "peek", "empty", "recvmmsgs"]
-WRITES = ["write", "writev", "send", "sendto", "sendmsg", "sendmmsg", "byte", "half", "sendmmsgs", "half"]
+READS = ["read", "readv", "recv", "recvfrom", "recvmsg", "recvmmsg", "byte", "peek", "empty", "recvmmsgs", "preadv2"]
+WRITES = ["write", "writev", "send", "sendto", "sendmsg", "sendmmsg", "byte", "half", "sendmmsgs", "half", "pwritev2"]
 
 
 def exchange(services, where, read, write, n, path, body=0, traceparent=None, server=None):

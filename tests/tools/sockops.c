@@ -12,9 +12,9 @@
  * listens is closed while a thread waits for its bytes, so that the next one gets its number. "%" in PATH becomes the
  * number of the request; all requests go over one connection.
  *
- * READ:  read readv recv recvfrom recvmsg recvmmsg byte peek; splice (head by read, body by splice);
+ * READ:  read readv preadv2 recv recvfrom recvmsg recvmmsg byte peek; splice (head by read, body by splice);
  *        recvmmsgs (what there is, into four messages); empty (each recv behind one of no bytes)
- * WRITE: write writev send sendto sendmsg sendmmsg byte half; sendfile, splice (head by write, body
+ * WRITE: write writev pwritev2 send sendto sendmsg sendmmsg byte half; sendfile, splice (head by write, body
  *        so). writev puts one header line into each of 32 segments, TRACEPARENT into the twentieth.
  *        sendmmsgs never blocks: what was sent in part, or not at all, is sent again from the same vector.
  * Both:  uring (a ring per thread; what cannot be done at once completes as task work), uring-wq (by
@@ -50,7 +50,7 @@
 
 enum way { W_READ, W_READV, W_RECV, W_RECVFROM, W_RECVMSG, W_RECVMMSG, W_PEEK, W_WRITE, W_WRITEV, W_SEND, W_SENDTO,
 	   W_SENDMSG, W_SENDMMSG, W_HALF, W_SENDFILE, W_BYTE, W_SPLICE, W_URING, W_URING_WQ, W_RECVMMSGS, W_SENDMMSGS,
-	   W_EMPTY };
+	   W_EMPTY, W_PREADV2, W_PWRITEV2 };
 
 static const char *const way_names[] = {
 	[W_READ] = "read", [W_READV] = "readv", [W_RECV] = "recv", [W_RECVFROM] = "recvfrom",
@@ -59,6 +59,7 @@ static const char *const way_names[] = {
 	[W_SENDMMSG] = "sendmmsg", [W_HALF] = "half", [W_SENDFILE] = "sendfile", [W_BYTE] = "byte",
 	[W_SPLICE] = "splice", [W_URING] = "uring", [W_URING_WQ] = "uring-wq",
 	[W_RECVMMSGS] = "recvmmsgs", [W_SENDMMSGS] = "sendmmsgs", [W_EMPTY] = "empty",
+	[W_PREADV2] = "preadv2", [W_PWRITEV2] = "pwritev2",
 };
 
 static enum way way_in, way_out;
@@ -193,6 +194,8 @@ static ssize_t get_some(int fd, char *buf, size_t len, bool body)
 	switch (way_in) {
 	case W_READV:
 		return readv(fd, iov, 3);
+	case W_PREADV2:
+		return preadv2(fd, iov, 3, -1, 0);
 	case W_RECV:
 		return recv(fd, buf, len, 0);
 	case W_RECVFROM:
@@ -401,6 +404,9 @@ static int put_message(int fd, const char *buf, size_t head, size_t body)
 	switch (way_out) {
 	case W_WRITEV:
 		return put_writev(fd, buf, len);
+	case W_PWRITEV2:
+		n = pwritev2(fd, iov, 2, -1, 0);
+		break;
 	case W_SEND:
 		n = send(fd, buf, len, MSG_NOSIGNAL);
 		break;

@@ -34,6 +34,7 @@ static struct {
 
 /* One end of a connection, as the kernel side would know it. */
 struct end {
+	uint32_t connector; /* AF_UNIX, server: who connected; 0: not told */
 	uint64_t id, pos[2];
 	uint32_t seq[2];
 	uint32_t tgid;
@@ -125,6 +126,7 @@ static inline void announce(struct end *e)
 	s.raddr[15] = e->role == WS_ROLE_CLIENT ? 2 : e->net;
 	s.kaddr = e->kaddr;
 	s.peer_kaddr = e->peer;
+	s.peer_tgid = e->connector;
 	pipeline__event(t.p, &s.ev);
 }
 

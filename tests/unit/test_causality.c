@@ -139,7 +139,10 @@ static void test_join_unix_shifted(void **state_)
 /* A connection per request from two clients, of which one is not seen: the kernel gives the server's end the same address. */
 static void test_join_unix_address_again(void **state_)
 {
-	for (int late = 0; late < 2; late++) {
+	enum { IN_TIME, LATE, NOT_TOLD };
+
+	for (int how = IN_TIME; how <= NOT_TOLD; how++) {
+		bool late = how == LATE;
 		struct end c, s, s2;
 
 		start();
@@ -150,10 +153,14 @@ static void test_join_unix_address_again(void **state_)
 		c.pos[0] = c.pos[1] = s.pos[0] = s.pos[1] = s2.pos[0] = s2.pos[1] = 0;
 		c.kaddr = s.peer = s2.peer = 0xc0;
 		s.kaddr = s2.kaddr = c.peer = 0x50;
+		s2.connector = PROC_A;
+		if (how == NOT_TOLD) /* … that it was closed */
+			s.connector = PROC_A + 1;
 		announce(&s);
 		reads(&s, 2, "/u"); /* of the client that is not seen */
 		answers(&s, 2);
-		state(&s, WS_SS_CLOSED, 0);
+		if (how != NOT_TOLD)
+			state(&s, WS_SS_CLOSED, 0);
 		announce(&c);
 		if (late) { /* the record of a send comes behind it */
 			announce(&s2);

@@ -326,6 +326,19 @@ int opt_check__pairs(const char *text, char *why, size_t size)
 	return each_item(text, check_pair, why, size);
 }
 
+/* Percent-encoded or not: a field of HTTP must not have them (RFC 9110, 5.5). */
+static bool has_control(const char *value, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		char hex[3] = { value[i] == '%' && i + 2 < len ? value[i + 1] : '\0', value[i + 2 < len ? i + 2 : i], '\0' };
+		unsigned long c = hex[0] ? strtoul(hex, NULL, 16) : (unsigned char)value[i];
+
+		if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return true;
+	}
+	return false;
+}
+
 /* Messages must not repeat values here: they are credentials. */
 static int check_header(const char *item, size_t len, char *why, size_t size)
 {
@@ -351,12 +364,33 @@ static int check_header(const char *item, size_t len, char *why, size_t size)
 		snprintf(why, size, "the value of %.*s is not percent-encoded", (int)key, item);
 		return -EINVAL;
 	}
+	if (has_control(eq + 1, len - (size_t)(eq + 1 - item))) {
+		snprintf(why, size, "the value of %.*s has a control character", (int)key, item);
+		return -EINVAL;
+	}
 	return 0;
 }
 
 int opt_check__headers(const char *text, char *why, size_t size)
 {
 	return each_item(text, check_header, why, size);
+}
+
+/* Of "user:password@host:port" or "[v6]:port": nothing, or a number that a port can have. */
+static bool port_is_one(const char *authority, size_t len)
+{
+	const char *end = authority + len, *at = memrchr(authority, '@', len), *host = at ? at + 1 : authority, *colon;
+	unsigned long port = 0;
+
+	colon = memrchr(host, ':', (size_t)(end - host));
+	if (!colon || memchr(colon, ']', (size_t)(end - colon)))
+		return true;
+	for (const char *p = colon + 1; p < end; p++) {
+		if (*p < '0' || *p > '9' || port > 65535)
+			return false;
+		port = port * 10 + (unsigned long)(*p - '0');
+	}
+	return port > 0 && port <= 65535;
 }
 
 int opt_check__url(const char *text, char *why, size_t size)
@@ -378,6 +412,10 @@ int opt_check__url(const char *text, char *why, size_t size)
 	n = strcspn(host, "/?#");
 	if (n == 0 || *host == ':') {
 		snprintf(why, size, "%.*s names no host, as in http://collector:4318", SHOWN, text);
+		return -EINVAL;
+	}
+	if (!port_is_one(host, n)) {
+		snprintf(why, size, "%.*s: the port is none: 1 to 65535", SHOWN, text);
 		return -EINVAL;
 	}
 	return 0;

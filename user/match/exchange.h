@@ -21,7 +21,7 @@ enum edge {
 };
 
 struct join_key {
-	uint8_t ip[16]; /* AF_UNIX: name of the server's end, then zeros */
+	uint8_t ip[16]; /* AF_UNIX: names of the server's end and of the client's */
 	uint32_t port;
 	uint32_t kind; /* 0 TCP position, 1 AF_UNIX position */
 	uint64_t pos;

@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 
 #define JOIN_WAIT_NS 1000000000ull
+/* What a call that sends may take from the first byte's departure to its return, by which it is stamped. */
+#define SEND_NS 100000000ull
 
 static void end_key(struct client_end *e, const struct conn_addr *a)
 {
@@ -61,12 +63,12 @@ static bool make_key(struct join_key *k, const struct exchange *x, const struct 
 	if (c->ambiguous)
 		return false;
 	if (c->info.family == AF_UNIX) {
-		uint64_t end = x->server ? c->kaddr : c->peer_kaddr;
+		uint64_t ends[2] = { x->server ? c->kaddr : c->peer_kaddr, x->server ? c->peer_kaddr : c->kaddr };
 
 		/* Both ends count from the connection's first byte only if both were seen being born. */
-		if (!c->info.born || !end)
+		if (!c->info.born || !ends[0] || !ends[1])
 			return false;
-		memcpy(k->ip, &end, sizeof(end));
+		memcpy(k->ip, ends, sizeof(ends));
 		k->kind = 1;
 		k->pos = x->pos;
 		return true;
@@ -101,6 +103,20 @@ static void bucket_add(struct exchange **bucket, struct exchange *x)
 	x->join_at = bucket;
 }
 
+static bool is_anothers(const struct exchange *server, uint32_t tgid)
+{
+	uint32_t connected = server->conn ? server->conn->pub->peer_tgid : 0;
+
+	return connected && connected != tgid;
+}
+
+static bool was_over(const struct exchange *server, uint64_t ts)
+{
+	uint64_t ended = server->conn ? server->conn->pub->ended_ts : server->end;
+
+	return (ended && ended < ts) || (!server->open && server->end + SEND_NS < ts);
+}
+
 /*
  * The same bytes say the same request; anything else is not the other half. And of one connection's requests the next
  * is written when the last has been answered: read before that, or after its own answer, other bytes stood at that
@@ -111,7 +127,7 @@ static bool is_pair(const struct exchange *client, const struct exchange *server
 {
 	if (!str__eq(client->span->op, server->span->op) || !str__eq(client->span->target, server->span->target))
 		return false;
-	if (client->key.kind == 1 && !server->open && server->end < client->start)
+	if (client->key.kind == 1 && (was_over(server, client->start) || is_anothers(server, client->tgid)))
 		return false;
 	return server->start >= client->floor && (client->open || server->start <= client->end);
 }
@@ -149,6 +165,9 @@ void join__offer(struct match *m, struct exchange *x, const struct stream_conn *
 			link_pair(client, server);
 			return;
 		}
+		other->join_until = 0;
+		if (!x->key.kind) /* a sequence number comes once; the place of an AF_UNIX socket is taken again */
+			return;
 	}
 	bucket_add(mine, x);
 	if (x->server && (c->info.family == AF_UNIX || local_client(m, c)))

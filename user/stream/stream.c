@@ -37,7 +37,7 @@ struct conn {
 	struct ws_ctl ctl;
 	uint64_t opened_ts;
 	uint32_t open; /* requests that are not over */
-	uint64_t ended_ts, free_at; /* 0: alive */
+	uint64_t free_at; /* 0: alive */
 	bool midway; /* met, or met again, when bytes had moved already */
 	bool abandoned; /* closed by its own end while the peer had not ended its direction */
 	int end_err;
@@ -246,7 +246,7 @@ static bool conn_attach_proto(struct conn *c)
 
 static void close_later(struct stream *s, struct conn *c, struct conn **list, uint64_t ts, uint64_t linger)
 {
-	c->ended_ts = ts;
+	c->pub.ended_ts = ts;
 	c->free_at = ts + linger;
 	list_move(list, c);
 }
@@ -301,6 +301,7 @@ static void sock_fill(struct conn *c, const struct ws_ev_sock *e)
 	i->path[sizeof(e->path)] = '\0';
 	c->pub.seqpos = e->flags & WS_SOCK_SEQ;
 	c->pub.kaddr = e->kaddr;
+	c->pub.peer_tgid = e->peer_tgid;
 	c->pub.peer_kaddr = e->peer_kaddr;
 	c->dial = e->token;
 	c->dial_tid = e->tid;
@@ -571,7 +572,7 @@ void stream__push(struct stream *s, const struct ws_ev *ev)
 
 static void conn_end(struct conn *c)
 {
-	uint64_t ts = c->ended_ts;
+	uint64_t ts = c->pub.ended_ts;
 
 	end_direction(c, WS_TX, ts, c->end_err);
 	if (!c->abandoned)

@@ -33,6 +33,8 @@ struct stream_conn {
 	struct conn_info info;
 	uint64_t kaddr, peer_kaddr; /* AF_UNIX: names of both ends */
 	bool seqpos;		    /* positions are TCP sequence numbers */
+	uint32_t peer_tgid;	    /* AF_UNIX, server: who connected; 0: not known */
+	uint64_t ended_ts;	    /* when one of its ends was seen to have ended it; 0: none was */
 	struct match_conn *match;   /* owned by the matcher */
 	bool ambiguous;		    /* concurrent callers moved positions: no join on this connection */
 	const struct transfer *newest; /* while msg() tells of a request: what brought the end of its head */
