@@ -13,15 +13,17 @@ def tag():
     return "t" + secrets.token_hex(4)
 
 
-def run(target, requests, connections, path, prefix=(), timeout=120):
+def run(target, requests, connections, path, prefix=(), timeout=120, any_status=False):
     """Exactly `requests` over `connections`; "%" in path is the number. Returns the tool's own count. A request that
-    failed or had to be sent again is an error of its own, before anybody counts spans: the service was disturbed."""
+    failed (unless any status will do) or had to be sent again is an error of its own, before anybody counts spans: the
+    service was disturbed."""
     r = subprocess.run([*prefix, tool("load"), str(target), str(requests), str(connections), path],
                        capture_output=True, text=True, timeout=timeout * SLOW)
     if r.returncode == 2 or not r.stdout:
         raise RuntimeError(f"load: {r.stderr.strip()}")
     sent = json.loads(r.stdout)
-    assert sent["answered"] == requests and not sent["failed"] and not sent["resent"], f"the load itself failed: {sent}"
+    assert sent["answered"] == requests and not sent["resent"] and (any_status or not sent["failed"]), (
+        f"the load itself failed: {sent}")
     return sent
 
 
