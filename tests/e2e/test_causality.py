@@ -97,7 +97,8 @@ def slow_nginx(services, how, shape, tag):
     services.start([python(), SERVICES / "raw.py", "mute", mute], "mute", port=mute)
     limit = "limit_req zone=z burst=1000;" if how == "delayed" else ""
     dead = {"delayed": None, "retried": mute, "refused": net.free_port()}[how]
-    servers = f"server 127.0.0.1:{back};" + (f" server 127.0.0.1:{dead} max_fails=0;" if dead else "")
+    # neither is ever given up: a time-out of 100 ms may be the backend's, too, where the machine stands still
+    servers = f"server 127.0.0.1:{back} max_fails=0;" + (f" server 127.0.0.1:{dead} max_fails=0;" if dead else "")
     services.nginx(f"""limit_req_zone $server_name zone=z:1m rate=400r/s; upstream b {{ {servers} }}
         server {{ listen 127.0.0.1:{port}; location / {{ {limit} {rewrite} proxy_read_timeout 100ms; proxy_pass http://b; }} }}
         """, port=port)
@@ -110,7 +111,7 @@ def test_nginx_timers_are_never_guessed(services, traced, tag, how):
     fronts = {shape: slow_nginx(services, how, shape, f"{tag}-{shape}") for shape in SHAPES}
     t = traced()
     for port, url in fronts.values():
-        load.run(f"127.0.0.1:{port}", 400, 16, url, any_status=True)  # a time-out of 100 ms may be one of the backend, too
+        load.run(f"127.0.0.1:{port}", 400, 16, url, any_status=True)
     got = t.stop()
     for shape in SHAPES:
         with case(shape):
@@ -120,7 +121,7 @@ def test_nginx_timers_are_never_guessed(services, traced, tag, how):
 def assert_own_or_none(got):
     by_id = {s.id: s for s in got}
     calls = [s for s in got if s.kind == CLIENT and s.service == "nginx" and s.name != "connect"]
-    assert calls
+    assert len(calls) >= 400
     drawn = [s for s in calls if s.parent in by_id]
     wrong = [s for s in drawn if by_id[s.parent].rid != s.rid or by_id[s.parent].kind != SERVER]
     print(f"parents: {len(drawn)} of {len(calls)} drawn")

@@ -75,17 +75,22 @@ static void test_no_join_of_other_bytes(void **state_)
 	end_test();
 }
 
+static void make_unix_pair(struct end *c, struct end *s, uint64_t pos)
+{
+	*c = make_end(PROC_A, WS_ROLE_CLIENT, 0, 0);
+	*s = make_end(PROC_B, WS_ROLE_SERVER, 0, 0);
+	c->family = s->family = AF_UNIX;
+	c->pos[0] = c->pos[1] = s->pos[0] = s->pos[1] = pos;
+	c->kaddr = s->peer = 0xc0;
+	s->kaddr = c->peer = 0x50;
+}
+
 static void test_join_unix(void **state_)
 {
 	struct end c, s;
 
 	start();
-	c = make_end(PROC_A, WS_ROLE_CLIENT, 0, 0);
-	s = make_end(PROC_B, WS_ROLE_SERVER, 0, 0);
-	c.family = s.family = AF_UNIX;
-	c.pos[0] = c.pos[1] = s.pos[0] = s.pos[1] = 0;
-	c.kaddr = s.peer = 0xc0;
-	s.kaddr = c.peer = 0x50;
+	make_unix_pair(&c, &s, 0);
 	announce(&c);
 	announce(&s);
 	for (int i = 0; i < 2; i++) {
@@ -112,13 +117,8 @@ static void test_join_unix_shifted(void **state_)
 		struct end c, s;
 
 		start();
-		c = make_end(PROC_A, WS_ROLE_CLIENT, 0, 0);
-		s = make_end(PROC_B, WS_ROLE_SERVER, 0, 0);
-		c.family = s.family = AF_UNIX;
-		c.pos[0] = c.pos[1] = s.pos[0] = s.pos[1] = 1000;
+		make_unix_pair(&c, &s, 1000);
 		s.pos[WS_RX] = (uint64_t)(1000 + shift * len);
-		c.kaddr = s.peer = 0xc0;
-		s.kaddr = c.peer = 0x50;
 		announce(&c);
 		announce(&s);
 		for (int i = 0; i < 6; i++) {
@@ -146,13 +146,8 @@ static void test_join_unix_address_again(void **state_)
 		struct end c, s, s2;
 
 		start();
-		s = make_end(PROC_B, WS_ROLE_SERVER, 0, 0);
-		s2 = make_end(PROC_B, WS_ROLE_SERVER, 0, 0);
-		c = make_end(PROC_A, WS_ROLE_CLIENT, 0, 0);
-		c.family = s.family = s2.family = AF_UNIX;
-		c.pos[0] = c.pos[1] = s.pos[0] = s.pos[1] = s2.pos[0] = s2.pos[1] = 0;
-		c.kaddr = s.peer = s2.peer = 0xc0;
-		s.kaddr = s2.kaddr = c.peer = 0x50;
+		make_unix_pair(&c, &s, 0);
+		make_unix_pair(&c, &s2, 0);
 		s2.connector = PROC_A;
 		if (how == NOT_TOLD) /* … that it was closed */
 			s.connector = PROC_A + 1;

@@ -367,24 +367,30 @@ static void unix_ended(struct stream *s, struct conn *c, uint64_t ts)
 	}
 }
 
-/* What was written last passed without an event: as it was asked for (skip_until), or lost. */
+/* Bytes up to `to` passed without an event: as it was asked for (skip_until), what is beyond that was lost. */
+static void pass_over(struct conn *c, enum ws_dir dir, uint64_t to, uint64_t ts)
+{
+	struct direction *d = &c->dir[dir];
+	uint64_t from = d->next_pos, wanted = d->skip_until < to ? d->skip_until : to;
+
+	if (wanted > from) {
+		proto_conn__skip(c->proto, dir, from, wanted - from, ts, false);
+		from = wanted;
+	}
+	if (to > from) {
+		stats.gap_bytes += to - from;
+		proto_conn__skip(c->proto, dir, from, to - from, ts, true);
+	}
+	d->next_pos = to;
+}
+
+/* The end of what was written says how much that was. */
 static void catch_up(struct conn *c, uint64_t pos, uint64_t ts)
 {
 	struct direction *d = &c->dir[WS_TX];
-	uint64_t from = d->next_pos, wanted;
 
-	if (!d->known || d->ended || c->stopped || !c->proto || pos <= from)
-		return;
-	wanted = d->skip_until < pos ? d->skip_until : pos;
-	if (wanted > from) {
-		proto_conn__skip(c->proto, WS_TX, from, wanted - from, ts, false);
-		from = wanted;
-	}
-	if (pos > from) {
-		stats.gap_bytes += pos - from;
-		proto_conn__skip(c->proto, WS_TX, from, pos - from, ts, true);
-	}
-	d->next_pos = pos;
+	if (d->known && !d->ended && !c->stopped && c->proto && pos > d->next_pos)
+		pass_over(c, WS_TX, pos, ts);
 }
 
 static void push_state(struct stream *s, const struct ws_ev_state *e)
@@ -456,7 +462,6 @@ static bool close_gap(struct conn *c, const struct ws_ev_data *e)
 {
 	struct direction *d = &c->dir[e->dir];
 	bool lost = e->seq != d->next_seq;
-	uint64_t from = d->next_pos, n;
 
 	d->next_seq = e->seq + 1;
 	if (!d->known) {
@@ -466,19 +471,9 @@ static bool close_gap(struct conn *c, const struct ws_ev_data *e)
 			begin_midway(c, e);
 		return true;
 	}
-	if (e->pos < from)
+	if (e->pos < d->next_pos)
 		return false;
-	if (from < d->skip_until && e->pos > from) {
-		n = (e->pos < d->skip_until ? e->pos : d->skip_until) - from;
-		proto_conn__skip(c->proto, e->dir, from, n, e->ev.ts, false);
-		from += n;
-	}
-	if (e->pos > from) {
-		n = e->pos - from;
-		stats.gap_bytes += n;
-		proto_conn__skip(c->proto, e->dir, from, n, e->ev.ts, true);
-	}
-	d->next_pos = e->pos;
+	pass_over(c, e->dir, e->pos, e->ev.ts);
 	return true;
 }
 
