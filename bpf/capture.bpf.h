@@ -344,7 +344,7 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 				context_reads(ts, task, st, false);
 			return;
 		}
-		if ((loop && !loop_armed) || (turns && !ts->turn)) {
+		if ((loop && !waits_seen) || (turns && !ts->turn)) {
 			ts->tok.sock = 0;
 			return;
 		}
@@ -356,7 +356,9 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 		ts->tok.pos = x->pos;
 		ts->tok.len = x->size;
 		ts->tok.kind = turns ? WS_TOK_TURN : loop ? WS_TOK_CALLBACK : WS_TOK_THREAD;
-		ts->tok.flags = x->flags & WS_DATA_NONBLOCK ? WS_TOKEN_NONBLOCK : 0;
+		/* What 32-bit programs wait for is not seen: their system calls are others. */
+		ts->tok.flags = (x->flags & WS_DATA_NONBLOCK) || !waits_seen || task_is_compat(task) ? WS_TOKEN_NONBLOCK : 0;
+		ts->tok_sk = (__u64)o->sk;
 		ts->tok.by = tid;
 		if (turns)
 			__builtin_memset(ts->tok.heirs, 0, sizeof(ts->tok.heirs));

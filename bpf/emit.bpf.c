@@ -34,34 +34,37 @@ static __always_inline __u32 context_size(const struct ws_ev_data *e)
 	return e->flags & WS_DATA_CONTEXT ? sizeof(struct ws_context) : 0;
 }
 
-/* Is there more than is captured, and does its end not overlap that? */
+/* Is there more than is captured? */
 static __always_inline bool has_tail(const struct xfer *x, __u32 captured)
 {
-	return captured && x->size - x->skip >= captured + WS_TAIL;
+	return captured && x->size - x->skip > captured;
 }
 
-/* The transfer's last bytes, if there is room: `end` is the user address behind them. */
-static __always_inline void add_tail(struct ws_ev_data *e, __u32 captured, __u32 room, __u64 end)
+/* The transfer's last bytes, if there is room: `end` is the user address behind them, `left` how many are not captured. */
+static __always_inline void add_tail(struct ws_ev_data *e, __u32 captured, __u32 room, __u64 end, __u32 left)
 {
-	__u32 at = captured + context_size(e);
+	__u32 at = captured + context_size(e), n = left < WS_TAIL ? left : WS_TAIL;
 
-	asm volatile("" : "+r"(at));
-	if (at <= room - WS_TAIL && !bpf_probe_read_user(e->data + at, WS_TAIL, (void *)(end - WS_TAIL)))
-		e->tail = WS_TAIL;
+	asm volatile("" : "+r"(at), "+r"(n));
+	n &= 2 * WS_TAIL - 1;
+	if (at <= room - 2 * WS_TAIL && n && !bpf_probe_read_user(e->data + at, n, (void *)(end - n)))
+		e->tail = n;
 }
 
-/* The same where the last segment holds only `last` of them (1 to 6), at `base`. */
-static __always_inline void add_tail_of_two(struct ws_ev_data *e, __u32 captured, __u32 room, __u64 before, __u64 base,
-					    __u32 last)
+/* The same where the last segment holds only `last` of them (1 to 6), at `base`, and the one before ends at `before`. */
+static __always_inline void add_tail_of_two(struct ws_ev_data *e, __u32 captured, __u32 room, __u64 before,
+					    __u64 before_len, __u64 base, __u32 last)
 {
-	__u32 at = captured + context_size(e), first = WS_TAIL - last;
+	__u32 at = captured + context_size(e), first = WS_TAIL_MIN - last;
 
+	if (before_len < first)
+		first = before_len;
 	asm volatile("" : "+r"(at), "+r"(first), "+r"(last));
 	first &= 7;
 	last &= 7;
 	if (at <= room - 2 * WS_TAIL && !bpf_probe_read_user(e->data + at, first, (void *)(before - first)) &&
 	    !bpf_probe_read_user(e->data + at + first, last, (void *)base))
-		e->tail = WS_TAIL;
+		e->tail = first + last;
 }
 
 static __always_inline void data_submit(struct ws_ev_data *e, __u32 captured, __u32 reserved)
@@ -127,13 +130,13 @@ static __always_inline void emit_nothing(struct xfer *x)
 			ADD_CONTEXT(e, n, N);                                           \
 		}                                                                       \
 		if (has_tail(x, n))                                                     \
-			add_tail(e, n, N, (x)->buf + (x)->size);                        \
+			add_tail(e, n, N, (x)->buf + (x)->size, (x)->size - (x)->skip - n); \
 		data_submit(e, n, (N));                                                 \
 	} while (0)
 
 static __always_inline void emit_buf(struct xfer *x)
 {
-	__u32 room = x->want + (x->scan ? sizeof(struct ws_context) : 0) + (has_tail(x, x->want) ? WS_TAIL : 0);
+	__u32 room = x->want + (x->scan ? sizeof(struct ws_context) : 0) + (has_tail(x, x->want) ? 2 * WS_TAIL : 0);
 
 	if (x->want == 0)
 		emit_nothing(x);
@@ -268,10 +271,11 @@ _Static_assert(WS_CAPTURE_MAX + 1024 == 9216, "the largest class holds the large
 			LOOP(WS_IOV_MAX + 1, seek_end, &g);                             \
 			if ((x_)->at.left > (x_)->at.len)                               \
 				; /* more segments than are looked at */                \
-			else if ((x_)->at.left >= WS_TAIL)                              \
-				add_tail(e, got, N, (x_)->at.base + (x_)->at.left);     \
-			else if ((x_)->at.left + (x_)->at.before_len >= WS_TAIL)        \
-				add_tail_of_two(e, got, N, (x_)->at.before, (x_)->at.base, (x_)->at.left); \
+			else if ((x_)->at.left >= WS_TAIL_MIN || !(x_)->at.before_len)  \
+				add_tail(e, got, N, (x_)->at.base + (x_)->at.left, (x_)->at.left); \
+			else                                                            \
+				add_tail_of_two(e, got, N, (x_)->at.before, (x_)->at.before_len, (x_)->at.base, \
+						(x_)->at.left);                         \
 		}                                                                       \
 		data_submit(e, got, (N));                                               \
 	} while (0)

@@ -29,6 +29,7 @@ enum ws_ev_type {
 	WS_EV_SOCK,	 /* a socket was seen for the first time: struct ws_ev_sock */
 	WS_EV_STATE,	 /* the end, or half of the end, of a connection: struct ws_ev_state */
 	WS_EV_PROC,	 /* fork, exec, exit: struct ws_ev_proc + argument bytes (exec) */
+	WS_EV_WORK,	 /* a thread begins or ends a work item (--executor-spans): struct ws_ev_work */
 	__WS_EV_KERNEL_CNT,
 
 	/* Made by user space and pushed through the same source, so that a recording holds them. */
@@ -87,6 +88,7 @@ enum ws_token_kind {
 #define WS_TOKEN_USED 0x04     /* kernel only: somebody called out with it, or passed it on */
 #define WS_TOKEN_WOKEN 0x08    /* CPython: by a task that waited and was woken by the read; `by` names its context */
 #define WS_TOKEN_SHARED 0x10   /* kernel only: that task is woken by several connections: it proves nothing */
+#define WS_TOKEN_PARKED 0x20   /* the thread has waited for others since (WS_PROC_THREAD_WAITS) */
 
 enum ws_dir { WS_RX, WS_TX };
 
@@ -122,7 +124,7 @@ struct ws_ev_data {
 	__u8 dir; /* enum ws_dir */
 	__u8 flags;
 	__u16 err; /* positive errno with WS_DATA_ERROR */
-	__u16 tail; /* WS_TAIL: the last bytes moved stand behind the captured ones and the context; or 0 */
+	__u16 tail; /* bytes that stand behind the captured ones and the context: the last that were moved; <= WS_TAIL */
 	__u16 pad;
 	struct ws_token token; /* TX: the token found for the writer. RX, work: these bytes' own; else the thread's one before */
 	__u8 data[];
@@ -184,8 +186,10 @@ enum ws_proc_what {
 	WS_PROC_FORK = 1,
 	WS_PROC_EXEC,
 	WS_PROC_EXIT,
+	/* Of a thread, or what takes its place. */
 	WS_PROC_THREAD_EXIT,
 	WS_PROC_GOROUTINE_EXIT, /* one that is in the `heirs` of some token; `tid` is its number */
+	WS_PROC_THREAD_WAITS, /* for new connections, or other clients', since it has read blocking: once per read; ids only */
 	__WS_PROC_CNT,
 };
 
@@ -201,6 +205,18 @@ struct ws_ev_proc {
 	__u32 pad;
 	char comm[WS_COMM_LEN];
 	char args[];
+};
+
+enum ws_work_what { WS_WORK_BEGIN = 1, WS_WORK_END };
+
+struct ws_ev_work {
+	struct ws_ev ev;
+	__u64 queued_ns; /* BEGIN: when it was put into the queue */
+	__u32 tgid;
+	__u32 tid;
+	__u32 what; /* enum ws_work_what */
+	__u32 pad;
+	struct ws_token token; /* BEGIN: whose work it is */
 };
 
 struct ws_ev_clock {
@@ -243,8 +259,11 @@ struct ws_config {
 	__u32 wake_bytes; /* unread bytes in the ring at which the consumer is woken */
 	__u32 sk_storage; /* socket state in sk_storage (tracing programs), else in a hash */
 	__u32 trace_all;  /* no selection: every process but the excluded ones */
+	__u32 work_events; /* WS_EV_WORK is wanted */
+	__u32 by_port;	    /* --port is given: `ports` holds */
 	__u64 pattern[2];   /* name of the header that carries a trace context: 12 lower-case bytes, colon included */
 	__u64 kaddr_secret; /* mixed into kernel addresses before they leave the kernel */
+	__u64 ports[65536 / 64]; /* a bit each: who accepts there may be selected */
 };
 
 /*
@@ -265,10 +284,16 @@ enum ws_ctl_mode { WS_CTL_CAPTURE, WS_CTL_COUNT, WS_CTL_STOP };
 struct ws_proc_ctl {
 	__u32 tgid; /* repeats the key: hash elements are reused under a reader's hands */
 	__u32 flags;
+	/*
+	 * Not 0: the kernel side has set TRACED at this time, until user space has decided. An event tells of it, later
+	 * than this: what is decided about an earlier one leaves the mark alone.
+	 */
+	__u64 asked;
 };
 
 #define WS_PROC_TRACED 0x01   /* selected */
 #define WS_PROC_EXCLUDED 0x02 /* never trace (beats TRACED) */
+#define WS_PROC_WHOLE 0x08    /* … since before any of its sockets that is not known yet was used */
 #define WS_PROC_LOOP 0x04     /* run-to-completion event loop on the tested list */
 
 /* How to find the logical context of a thread; written by the control thread, inherited at fork; key: tgid. */
@@ -337,6 +362,7 @@ WS_ASSERT(sizeof(struct ws_ev_data) == 104, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_sock) == 272, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_state) == 48, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_proc) == 64, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_work) == 80, "ABI");
 WS_ASSERT(sizeof(struct ws_ctl) == 32, "ABI");
 WS_ASSERT(sizeof(struct ws_runtime) == 48, "ABI");
 

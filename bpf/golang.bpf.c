@@ -43,19 +43,15 @@ static __always_inline void goroutine_ended(__u32 number)
 {
 	struct ws_ev_proc *e;
 
-	count(WS_K_IN, 1);
-	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	if (!e) {
-		count(WS_K_DROP_RING, 1);
+	e = ev_reserve(sizeof(*e));
+	if (!e)
 		return;
-	}
 	__builtin_memset(e, 0, sizeof(*e));
 	ev_init(&e->ev, WS_EV_PROC, sizeof(*e));
 	e->tgid = bpf_get_current_pid_tgid() >> 32;
 	e->tid = number;
 	e->what = WS_PROC_GOROUTINE_EXIT;
-	count(WS_K_OUT, 1);
-	bpf_ringbuf_submit(e, wake_flags(sizeof(*e)));
+	ev_submit(e, wake_flags(sizeof(*e)));
 }
 
 /* runtime.goexit0: the current goroutine is over. */

@@ -9,7 +9,7 @@
 #define WS_BTF_SHELL
 #include "state.bpf.h"
 
-volatile __u32 iter_pass; /* 1: listeners, 2: connections; user space sets it before each run */
+volatile __u32 iter_pass; /* 1: listeners, 2: connections, 3: those of one process, not told; user space sets it before each run */
 
 static __always_inline void seq_sock(struct seq_file *seq, struct sock *sk, struct sock_state *st, __u32 tgid)
 {
@@ -65,6 +65,8 @@ int existing_sockets(struct bpf_iter__task_file *ctx)
 	if (!st->id)
 		sock_init(sk, st, (__u64)task->tgid << 32 | task->pid);
 	st->born = 0;
+	if (iter_pass == 3)
+		return 0;
 	if (listening && !st->announced) {
 		st->role = WS_ROLE_LISTENER;
 		if (st->family != AF_UNIX) {
@@ -75,6 +77,7 @@ int existing_sockets(struct bpf_iter__task_file *ctx)
 				__sync_fetch_and_add(have, 1);
 			else
 				bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
+			listener_known(sk, st);
 		}
 	}
 	seq_sock(ctx->meta->seq, sk, st, task->tgid);

@@ -9,8 +9,12 @@
 /* Bytes captured of one transfer (one system call's worth of data) at the most. */
 #define WS_CAPTURE_MAX 8192
 
-/* Bytes of the end of a transfer that is longer than that: as long as a body's last chunk, with the line end before. */
-#define WS_TAIL 7
+/*
+ * Bytes of the end of a transfer that is longer than that, at the most: room for a body's last chunk, the line end before
+ * it, and short trailers. From two segments at least the last chunk.
+ */
+#define WS_TAIL 64
+#define WS_TAIL_MIN 7
 
 /*
  * Segments of one iovec that are looked at; the rest of the transfer is counted, not copied. Legacy programs loop over

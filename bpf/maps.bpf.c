@@ -3,7 +3,9 @@
 
 const volatile struct ws_config cfg = {};
 volatile __u32 proc_epoch = 1;
-volatile __u32 loop_armed = 0;
+volatile __u32 waits_seen = 0;
+volatile __u32 wait_teacher = 0;
+volatile __u64 epoll_fops = 0;
 volatile __u32 iter_done = 0;
 
 struct events_map events SEC(".maps");
@@ -14,9 +16,10 @@ struct thread_states_map thread_states SEC(".maps");
 struct procs_map procs SEC(".maps");
 struct runtimes_map runtimes SEC(".maps");
 struct bindings_map bindings SEC(".maps");
-struct held_map items SEC(".maps");
-struct held_map writers SEC(".maps");
+struct items_map items SEC(".maps");
+struct writers_map writers SEC(".maps");
 struct listeners_map listeners SEC(".maps");
+struct wanted_map wanted SEC(".maps");
 struct ctl_map ctl SEC(".maps");
 struct kstats_map kstats SEC(".maps");
 

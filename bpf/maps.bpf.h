@@ -15,7 +15,9 @@ extern const volatile struct ws_config cfg;
 
 /* Written by user space while running. */
 extern volatile __u32 proc_epoch; /* bumped by either side after every change of `procs`: threads then look again */
-extern volatile __u32 loop_armed; /* waits of event loops are hooked: without, a callback has no known end */
+extern volatile __u32 wait_teacher; /* thread of wirespan's that waits for an epoll set, to show what such a file is; 0: none */
+extern volatile __u64 epoll_fops;   /* … learned from that: struct file.f_op */
+extern volatile __u32 waits_seen; /* wait.bpf.c is attached: without, a callback has no known end, and no thread serves one at a time */
 extern volatile __u32 iter_done;  /* existing sockets are known: whatever is new from now on was born seen */
 
 /* What is known of a socket. Lives and dies with it (sk_storage), or until TCP_CLOSE (hash). */
@@ -85,10 +87,12 @@ struct thread_state {
 	__u8 work_read; /* what it read last brought work, and nothing has ended that yet */
 	__u8 flushing; /* what it writes belongs to `flush`, whatever its context */
 	__u8 turn;     /* libuv: in the callback of a stream, or of work that was given away */
+	__u8 working;  /* WS_WORK_BEGIN was told, and not yet its end */
 	__u8 late;     /* libuv: outside of one, about to write on a connection that was taken into use for `flush` */
 	struct ws_token flush;
 	__u64 window;  /* context of the last read, until something else is read */
 	__u64 tok_ctx; /* context in which `tok` was read, 0: the thread itself */
+	__u64 tok_sk;  /* address of its struct sock; it may be gone */
 	struct kcall call;
 	struct xfer xfer; /* the transfer under way: together with it the stack would be too deep */
 #ifdef WS_LEGACY
@@ -197,11 +201,24 @@ struct bindings_map {
 	__type(value, struct ws_token);
 };
 
-struct held_map {
+struct writers_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, struct object_key);
 	__type(value, struct ws_token);
+};
+
+/* A work item in some queue. */
+struct queued {
+	struct ws_token tok;
+	__u64 since;
+};
+
+struct items_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct object_key);
+	__type(value, struct queued);
 };
 
 struct listeners_map {
@@ -210,6 +227,20 @@ struct listeners_map {
 	__uint(max_entries, 16384);
 	__type(key, struct listen_key);
 	__type(value, __s64);
+};
+
+/* A listener that --port asks for, as accept() knows it, and its id. Programs at system calls cannot reach its state. */
+struct wanted_ref {
+	__u64 key; /* the hash key again */
+	__u64 id;
+};
+
+struct wanted_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, HASH_FLAGS);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct wanted_ref);
 };
 
 struct ctl_map {
@@ -239,9 +270,10 @@ extern struct thread_states_map thread_states SEC(".maps");  /* kernel only; fre
 extern struct procs_map procs SEC(".maps");		     /* control thread; kernel at fork, exec, exit */
 extern struct runtimes_map runtimes SEC(".maps");	     /* control thread; kernel at fork, exec, exit */
 extern struct bindings_map bindings SEC(".maps");	     /* kernel only: what a context works on; oldest go */
-extern struct held_map items SEC(".maps");		     /* kernel only: what a queued work item belongs to; oldest go */
-extern struct held_map writers SEC(".maps");	     /* kernel only: whose bytes a transport holds back; oldest go */
+extern struct items_map items SEC(".maps");		     /* kernel only: what a queued work item belongs to; oldest go */
+extern struct writers_map writers SEC(".maps");     /* kernel only: whose bytes a transport holds back; oldest go */
 extern struct listeners_map listeners SEC(".maps");	     /* kernel: count of listeners per (netns, port) */
+extern struct wanted_map wanted SEC(".maps");		     /* kernel only; deleted when the listener closes */
 extern struct ctl_map ctl SEC(".maps");			     /* pipeline thread writes through mmap */
 extern struct kstats_map kstats SEC(".maps");		     /* kernel counts, user space sums */
 

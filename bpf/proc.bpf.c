@@ -64,15 +64,19 @@ static __always_inline void inherit_runtime(__u32 parent, __u32 child)
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
 {
-	struct ws_proc_ctl ctl;
+	struct ws_proc_ctl ctl = { .tgid = child->tgid }, *p;
 	struct ws_ev_proc *e;
+	__u32 of = parent->tgid;
 
 	if (child->tgid == parent->tgid) {
 		inherit(child);
 		return 0;
 	}
-	ctl.tgid = child->tgid;
-	ctl.flags = proc_flags(parent->tgid);
+	p = bpf_map_lookup_elem(&procs, &of);
+	if (p && p->tgid == of) {
+		ctl.flags = p->flags;
+		ctl.asked = p->asked ? bpf_ktime_get_ns() : 0;
+	}
 	if (ctl.flags)
 		bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
 	inherit_runtime(parent->tgid, child->tgid);
@@ -94,7 +98,8 @@ int BPF_PROG(proc_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	__u32 n;
 
 	/* Another program: traced until user space has decided, so that its first bytes are not missed. */
-	ctl.flags = cfg.trace_all ? 0 : WS_PROC_TRACED;
+	ctl.flags = cfg.trace_all ? 0 : WS_PROC_TRACED | WS_PROC_WHOLE;
+	ctl.asked = cfg.trace_all ? 0 : bpf_ktime_get_ns();
 	bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
 	bpf_map_delete_elem(&runtimes, &ctl.tgid);
 	ts = thread_state_of(task, task->pid, false);

@@ -102,19 +102,52 @@ SEC("uprobe")
 int rt_queue_put(struct pt_regs *regs)
 {
 	struct object_key key = object_key(0);
-	struct ws_token tok;
+	struct queued q = { .since = bpf_ktime_get_ns() };
 	struct caller c;
 
 	if (!caller_read(&c))
 		return 0;
 	if (bpf_probe_read_user(&key.addr, sizeof(key.addr), (void *)PT_REGS_PARM2(regs)) || !key.addr)
 		return 0;
-	if (!is_work_item(key.addr) || !caller_work(&c, &tok)) {
+	if (!is_work_item(key.addr) || !caller_work(&c, &q.tok)) {
 		bpf_map_delete_elem(&items, &key);
 		return 0;
 	}
-	tok.flags |= WS_TOKEN_ITEM;
-	bpf_map_update_elem(&items, &key, &tok, BPF_ANY);
+	q.tok.flags |= WS_TOKEN_ITEM;
+	bpf_map_update_elem(&items, &key, &q, BPF_ANY);
+	return 0;
+}
+
+/* `q`: what begins, or NULL: what had begun is over. */
+static __always_inline void tell_work(struct thread_state *ts, const struct queued *q)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct ws_ev_work *e;
+
+	ts->working = q != NULL;
+	e = ev_reserve(sizeof(*e));
+	if (!e)
+		return;
+	__builtin_memset(e, 0, sizeof(*e));
+	ev_init(&e->ev, WS_EV_WORK, sizeof(*e));
+	e->tgid = pid_tgid >> 32;
+	e->tid = (__u32)pid_tgid;
+	e->what = q ? WS_WORK_BEGIN : WS_WORK_END;
+	if (q) {
+		e->queued_ns = q->since;
+		e->token = q->tok;
+	}
+	ev_submit(e, wake_flags(sizeof(*e)));
+}
+
+/* A worker asks for more: what it has done until now is done. Planted with --executor-spans only. */
+SEC("uprobe")
+int rt_queue_wait(struct pt_regs *regs)
+{
+	struct thread_state *ts = thread_state_now();
+
+	if (ts && ts->working)
+		tell_work(ts, NULL);
 	return 0;
 }
 
@@ -124,16 +157,18 @@ int rt_queue_got(struct pt_regs *regs)
 {
 	struct object_key key = object_key(PT_REGS_RC(regs));
 	struct thread_state *ts;
-	struct ws_token *tok;
+	struct queued *q;
 
 	if (!runtime_of(key.tgid))
 		return 0;
-	tok = key.addr ? bpf_map_lookup_elem(&items, &key) : NULL;
-	ts = tok ? thread_state(task_current()) : thread_state_now();
+	q = key.addr ? bpf_map_lookup_elem(&items, &key) : NULL;
+	ts = q ? thread_state(task_current()) : thread_state_now();
 	if (!ts)
 		return 0;
-	if (tok) {
-		ts->tok = *tok;
+	if (q) {
+		if (cfg.work_events)
+			tell_work(ts, q);
+		ts->tok = q->tok;
 		ts->tok_ctx = 0;
 		ts->window = 0;
 		bpf_map_delete_elem(&items, &key);

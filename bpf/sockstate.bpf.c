@@ -18,29 +18,18 @@ static __always_inline void listeners_add(struct sock *sk, __s64 n)
 		bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
 }
 
-/* The process may be selected for this very port: traced until user space has decided, as behind an exec. */
-static __always_inline void trace_for_now(void)
-{
-	struct ws_proc_ctl ctl = { .tgid = bpf_get_current_pid_tgid() >> 32 };
-
-	ctl.flags = proc_flags(ctl.tgid);
-	if (cfg.trace_all || ctl.flags & (WS_PROC_TRACED | WS_PROC_EXCLUDED))
-		return;
-	ctl.flags |= WS_PROC_TRACED;
-	bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
-	__sync_fetch_and_add(&proc_epoch, 1);
-}
-
 static __always_inline void on_listen(struct sock *sk)
 {
 	struct sock_state *st = sock_state(sk, true);
 
-	trace_for_now();
+	if (!cfg.trace_all && is_undecided()) /* the process may be selected for this very port */
+		trace_for_now();
 	listeners_add(sk, 1);
 	if (!st)
 		return;
 	sock_init(sk, st, bpf_get_current_pid_tgid());
 	st->role = WS_ROLE_LISTENER;
+	listener_known(sk, st);
 	sock_announce(sk, st, 0);
 }
 
@@ -90,6 +79,7 @@ static __always_inline void on_close(struct sock *sk, struct sock_state *st, int
 
 	if (old == TCP_LISTEN) {
 		listeners_add(sk, -1);
+		listener_gone(sk);
 		sock_emit_state(st, WS_SS_UNLISTEN, 0, 0);
 	} else if (old == TCP_SYN_SENT) {
 		sock_announce(sk, st, WS_SOCK_CONNECTING);

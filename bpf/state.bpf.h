@@ -37,6 +37,23 @@ static __always_inline void ev_init(struct ws_ev *ev, enum ws_ev_type type, __u3
 	ev->ts = bpf_ktime_get_ns();
 }
 
+/* An event of a constant size, on the books. NULL: the ring is full, which is counted. */
+static __always_inline void *ev_reserve(__u64 size)
+{
+	void *e = bpf_ringbuf_reserve(&events, size, 0);
+
+	count(WS_K_IN, 1);
+	if (!e)
+		count(WS_K_DROP_RING, 1);
+	return e;
+}
+
+static __always_inline void ev_submit(void *e, __u64 flags)
+{
+	count(WS_K_OUT, 1);
+	bpf_ringbuf_submit(e, flags);
+}
+
 /* ---- processes and threads ------------------------------------------------------------------ */
 
 static __always_inline __u32 proc_flags(__u32 tgid)
@@ -51,6 +68,32 @@ static __always_inline bool flags_traced(__u32 flags)
 	if (flags & WS_PROC_EXCLUDED)
 		return false;
 	return cfg.trace_all || (flags & WS_PROC_TRACED);
+}
+
+/* Can what the running process does select it? Not if it is selected, or never to be. */
+static __always_inline bool is_undecided(void)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct ws_proc_ctl *p = bpf_map_lookup_elem(&procs, &tgid);
+
+	if (!p || p->tgid != tgid)
+		return true;
+	return !(p->flags & WS_PROC_EXCLUDED) && (!(p->flags & WS_PROC_TRACED) || p->asked);
+}
+
+/* Traced until user space has decided, so that its first bytes are not missed. */
+static __always_inline void trace_for_now(void)
+{
+	struct ws_proc_ctl ctl = { .tgid = bpf_get_current_pid_tgid() >> 32 };
+	bool traced;
+
+	ctl.flags = proc_flags(ctl.tgid);
+	traced = ctl.flags & WS_PROC_TRACED;
+	ctl.flags |= WS_PROC_TRACED;
+	ctl.asked = bpf_ktime_get_ns();
+	bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
+	if (!traced)
+		__sync_fetch_and_add(&proc_epoch, 1);
 }
 
 static __always_inline struct ws_runtime *runtime_of(__u32 tgid)
@@ -162,6 +205,36 @@ static __always_inline bool sock_is_listening(struct sock *sk, __u32 netns)
 	__s64 *n = bpf_map_lookup_elem(&listeners, &key);
 
 	return n && *n > 0;
+}
+
+/* … or has been, since we are here. */
+static __always_inline bool sock_was_listening(struct sock *sk, __u32 netns)
+{
+	struct listen_key key = { .netns = netns, .port = KREAD(sk, __sk_common.skc_num) };
+
+	return bpf_map_lookup_elem(&listeners, &key) != NULL;
+}
+
+static __always_inline bool port_wanted(__u16 port)
+{
+	return cfg.by_port && cfg.ports[port >> 6] >> (port & 63) & 1;
+}
+
+/* So that wait.bpf.c finds it. Without room it goes without its id: who accepts there is then selected until it ends. */
+static __always_inline void listener_known(struct sock *sk, const struct sock_state *st)
+{
+	struct wanted_ref r = { .key = (__u64)sk, .id = st->id };
+
+	if (port_wanted(KREAD(sk, __sk_common.skc_num)))
+		bpf_map_update_elem(&wanted, &r.key, &r, BPF_ANY);
+}
+
+static __always_inline void listener_gone(struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+
+	if (cfg.by_port)
+		bpf_map_delete_elem(&wanted, &key);
 }
 
 static __always_inline bool sock_is_stream(struct sock *sk)
@@ -310,18 +383,14 @@ static __always_inline void sock_announce_to(struct sock *sk, struct sock_state 
 {
 	struct ws_ev_sock *e;
 
-	count(WS_K_IN, 1);
-	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	if (!e) {
-		count(WS_K_DROP_RING, 1);
+	e = ev_reserve(sizeof(*e));
+	if (!e)
 		return;
-	}
 	sock_fill(e, sk, st, flags);
 	if (addr)
 		sock_fill_to(e, addr, user);
 	st->announced = 1;
-	count(WS_K_OUT, 1);
-	bpf_ringbuf_submit(e, wake_flags(sizeof(*e)));
+	ev_submit(e, wake_flags(sizeof(*e)));
 }
 
 static __always_inline void sock_announce(struct sock *sk, struct sock_state *st, __u8 flags)
@@ -333,12 +402,9 @@ static __always_inline void sock_emit_state(struct sock_state *st, enum ws_sock_
 {
 	struct ws_ev_state *e;
 
-	count(WS_K_IN, 1);
-	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	if (!e) {
-		count(WS_K_DROP_RING, 1);
+	e = ev_reserve(sizeof(*e));
+	if (!e)
 		return;
-	}
 	ev_init(&e->ev, WS_EV_STATE, sizeof(*e));
 	e->sock = st->id;
 	e->tgid = pid_tgid >> 32;
@@ -347,8 +413,7 @@ static __always_inline void sock_emit_state(struct sock_state *st, enum ws_sock_
 	e->err = err;
 	e->pad = 0;
 	e->tx_pos = st->pos[WS_TX];
-	count(WS_K_OUT, 1);
-	bpf_ringbuf_submit(e, wake_flags(sizeof(*e)));
+	ev_submit(e, wake_flags(sizeof(*e)));
 }
 
 /* Unique while this program set is loaded: one CPU cannot make two sockets known in one nanosecond. */
@@ -366,6 +431,12 @@ static __always_inline void unix_watch(struct sock *sk, struct sock_state *st)
 		bpf_map_update_elem(&unix_socks, &r.key, &r, BPF_ANY);
 }
 
+/* Has every byte been counted that a socket of this process can have moved? */
+static __always_inline bool counted_whole(__u32 tgid)
+{
+	return cfg.trace_all || (proc_flags(tgid) & WS_PROC_WHOLE);
+}
+
 /* Fills a state that was just created, from the socket itself. `pid_tgid`: who it belongs to, 0 unknown. */
 static __always_inline void sock_init(struct sock *sk, struct sock_state *st, __u64 pid_tgid)
 {
@@ -373,8 +444,8 @@ static __always_inline void sock_init(struct sock *sk, struct sock_state *st, __
 	st->family = KREAD(sk, __sk_common.skc_family);
 	st->tgid = pid_tgid >> 32;
 	st->tid = (__u32)pid_tgid;
-	st->born = iter_done;
 	st->seqpos = sock_has_seq(sk);
+	st->born = iter_done && (st->seqpos || counted_whole(st->tgid));
 	if (st->family == AF_UNIX) {
 		st->role = unix_role((struct unix_sock *)sk);
 		unix_watch(sk, st);

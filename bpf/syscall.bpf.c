@@ -5,20 +5,12 @@
  */
 #include "capture.bpf.h"
 #include "connect.bpf.h"
+#include "fd.bpf.h"
 
 /* The socket behind a descriptor of the running task, or NULL. */
 static __always_inline struct sock *fd_sock(struct task_struct *task, __u64 fd)
 {
-	struct file **slots = KREAD(task, files, fdt, fd), *file = NULL;
-	struct socket *socket;
-
-	if (fd >= KREAD(task, files, fdt, max_fds))
-		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), &slots[fd]);
-	if (!file || (KREAD(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return NULL;
-	socket = KREAD(file, private_data);
-	return socket ? KREAD(socket, sk) : NULL;
+	return file_sock(fd_file(task, fd));
 }
 
 /* One call, one transfer. A global function: the verifier goes through the core once, not per call. */

@@ -36,8 +36,6 @@
 #define POLL_MS 20
 /* Clock offset is taken again that often: NTP slews, suspends. */
 #define CLOCK_NS 10000000000ull
-/* Event loops are hooked that long before any of them has called out. */
-#define LOOP_TRIAL_NS 5000000000ull
 /* AF_UNIX sockets that were closed without a word are looked for that often. */
 #define SWEEP_NS 5000000000ull
 #define MAILBOX_MAX (8u << 20)
@@ -47,12 +45,13 @@
 #define FLUSH_LOOK_NS 50000000ull
 
 /* pipeline thread -> control thread */
-enum note_type { NOTE_WANT, NOTE_PROC, NOTE_LISTEN, NOTE_TELEMETRY, NOTE_DIALLED, NOTE_SERVES };
+enum note_type { NOTE_WANT, NOTE_PROC, NOTE_LISTEN, NOTE_TELEMETRY, NOTE_SERVES };
 
 struct note {
 	uint32_t type;
 	uint32_t tgid;
 	uint64_t sock, start_ns;
+	uint64_t ts; /* of the event that it tells of */
 	uint32_t netns;
 	uint16_t port;
 	uint16_t on;
@@ -78,10 +77,8 @@ struct live {
 	bool alone; /* no pipeline thread yet: the control thread does its work */
 	uint32_t since_look;
 	int stop; /* atomic: the pipeline thread ends */
-	uint32_t loops; /* processes on the list of event loops */
-	uint64_t loops_since;
 	uint64_t swept;
-	bool loops_call; /* one of them has opened a connection */
+	uint64_t as_of; /* when what is decided on happened; 0: the scan, older than every event */
 	struct follow *follow; /* NULL: no runtime is followed */
 	uint32_t runtimes;     /* bit per enum ws_runtime_kind that is followed */
 	uint32_t refused;      /* … that would be, had we uprobes */
@@ -114,18 +111,18 @@ static void on_want(void *ctx, uint32_t tgid, struct str comm, struct str args, 
 
 static void on_proc(void *ctx, const struct ws_ev_proc *ev)
 {
-	struct note n = { .type = NOTE_PROC, .tgid = ev->tgid };
+	struct note n = { .type = NOTE_PROC, .tgid = ev->tgid, .ts = ev->ev.ts };
 
-	if (ev->what == WS_PROC_THREAD_EXIT || ev->what == WS_PROC_GOROUTINE_EXIT)
+	if (ev->what > WS_PROC_EXIT) /* of a thread */
 		return;
 	if (((struct live *)ctx)->follow)
 		follow__forget(((struct live *)ctx)->follow, ev->tgid);
 	put_note(ctx, &n, ev, ev->ev.len);
 }
 
-static void on_listening(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on)
+static void on_listening(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on, uint64_t ts)
 {
-	struct note n = { .type = NOTE_LISTEN, .tgid = tgid, .sock = sock, .netns = netns, .port = port, .on = on };
+	struct note n = { .type = NOTE_LISTEN, .tgid = tgid, .sock = sock, .netns = netns, .port = port, .on = on, .ts = ts };
 
 	put_note(ctx, &n, NULL, 0);
 }
@@ -135,15 +132,6 @@ static void on_telemetry(void *ctx, uint32_t tgid)
 	struct note n = { .type = NOTE_TELEMETRY, .tgid = tgid };
 
 	put_note(ctx, &n, NULL, 0);
-}
-
-static void on_dialled(void *ctx, uint32_t tgid)
-{
-	struct live *l = ctx;
-	struct note n = { .type = NOTE_DIALLED, .tgid = tgid };
-
-	if (__atomic_load_n(&l->loops, __ATOMIC_RELAXED))
-		put_note(l, &n, NULL, 0);
 }
 
 /* Told once per process, at its first connection. */
@@ -249,12 +237,7 @@ static void set_flags(void *ctx, uint32_t tgid, uint32_t flags)
 {
 	struct live *l = ctx;
 
-	if (flags & WS_PROC_LOOP) {
-		l->loops_since = clock__mono_ns();
-		__atomic_add_fetch(&l->loops, 1, __ATOMIC_RELAXED);
-		loader__loop_hooks(l->loader, true);
-	}
-	loader__set_proc(l->loader, tgid, flags);
+	loader__set_proc(l->loader, tgid, flags, l->as_of);
 	if (flags) /* what is known of a process that ended stays: spans of it may still come */
 		put_selection(l, tgid, selection_of(l, tgid));
 }
@@ -264,13 +247,6 @@ static void answer_selection(struct live *l, uint32_t tgid)
 {
 	if (l->selective)
 		put_selection(l, tgid, WS_SELECT_ANSWER | selection_of(l, tgid));
-}
-
-/* A loop that has never called out needs no hooks, and every system call of the machine pays for them. */
-static void review_loops(struct live *l, uint64_t now)
-{
-	if (l->loops && !l->loops_call && now - l->loops_since > LOOP_TRIAL_NS)
-		loader__loop_hooks(l->loader, false);
 }
 
 static void sweep(struct live *l, uint64_t now)
@@ -339,6 +315,7 @@ static void take_note(void *ctx, const void *rec, size_t len)
 	const char *tail = (const char *)(n + 1);
 	struct live *l = ctx;
 
+	l->as_of = n->ts;
 	switch (n->type) {
 	case NOTE_WANT:
 		describe(l, n, tail);
@@ -354,12 +331,6 @@ static void take_note(void *ctx, const void *rec, size_t len)
 		break;
 	case NOTE_TELEMETRY:
 		on_receiver(l, n->tgid);
-		break;
-	case NOTE_DIALLED:
-		if (discover__is_loop(l->discover, n->tgid) && !l->loops_call) {
-			l->loops_call = true;
-			loader__loop_hooks(l->loader, true);
-		}
 		break;
 	case NOTE_SERVES:
 		follow__process(l->follow, n->tgid);
@@ -415,7 +386,6 @@ static int control_loop(struct live *l, int sigfd)
 		struct signalfd_siginfo si;
 		int code;
 
-		review_loops(l, now);
 		sweep(l, now);
 		if (l->follow)
 			follow__tick(l->follow, now);
@@ -461,12 +431,16 @@ static const char *names_of(uint32_t kinds, char buf[64])
 static void banner(const struct live *l)
 {
 	struct utsname u;
+	int refused = loader__waits_refused(l->loader);
 	char names[64];
 
 	uname(&u);
-	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers, threads%s%s\n", WS_VERSION,
-		u.release, u.machine, plan__name(loader__plan(l->loader)), names_of(l->runtimes, names),
-		l->features.err[FEAT_SYSCALL_TP] ? "" : ", event loops"); /* whose turns are system calls */
+	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers%s%s%s\n", WS_VERSION, u.release, u.machine,
+		plan__name(loader__plan(l->loader)), refused ? "" : ", threads", names_of(l->runtimes, names),
+		refused ? "" : ", event loops");
+	if (refused)
+		log_warn("what threads wait for cannot be seen: no parents by thread or event loop: system call tracepoints: "
+			 "%s: needs %s. See `wirespan features`.", strerror(refused), feature__remedy(FEAT_SYSCALL_TP));
 	if (l->refused)
 		log_warn("not followed: %s: uprobes: %s: needs %s. See `wirespan features`.", names_of(l->refused, names) + 2,
 			 strerror(l->features.err[FEAT_UPROBE]), feature__remedy(FEAT_UPROBE));
@@ -565,6 +539,8 @@ static int check_kernel(struct live *l, struct loader_opts *lo)
 		.ring_size = l->o->ring_size,
 		.max_connections = l->o->max_connections,
 		.trace_all = !l->selective,
+		.ports = discover__ports(l->discover),
+		.work_events = l->o->executor_spans,
 	};
 	features__probe(&l->features);
 	return loader__check(lo, &l->features) ? (errno == EINVAL ? 2 : 3) : 0;
@@ -605,7 +581,6 @@ static int open_pipeline(struct live *l)
 		.telemetry_receiver = on_telemetry,
 		.listening = on_listening,
 		.proc = on_proc,
-		.dialled = on_dialled,
 		.serves = on_serves,
 		.ctx = l,
 	};

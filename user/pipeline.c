@@ -71,8 +71,6 @@ static void on_conn_new(void *ctx, struct stream_conn *c, uint64_t ts)
 	match__conn_new(p->match, c, ts);
 	if (selection__of(p->selection, c->info.tgid, p->now) != MATCH_UNSELECTED)
 		enrich__expect(p->enrich, c->info.tgid, p->now);
-	if (c->info.role == WS_ROLE_CLIENT && p->hooks.dialled)
-		p->hooks.dialled(p->hooks.ctx, c->info.tgid);
 	if (c->info.role == WS_ROLE_SERVER && p->hooks.serves)
 		p->hooks.serves(p->hooks.ctx, c->info.tgid);
 }
@@ -112,6 +110,11 @@ static void on_proc(void *ctx, const struct ws_ev_proc *ev)
 	enrich__proc_event(p->enrich, ev);
 }
 
+static void on_work(void *ctx, const struct ws_ev_work *ev)
+{
+	match__work(((struct pipeline *)ctx)->match, ev);
+}
+
 static void on_want(void *ctx, uint32_t tgid, struct str comm, struct str args, uint64_t start_ns)
 {
 	struct pipeline *p = ctx;
@@ -119,14 +122,14 @@ static void on_want(void *ctx, uint32_t tgid, struct str comm, struct str args, 
 	p->hooks.want(p->hooks.ctx, tgid, comm, args, start_ns);
 }
 
-static void on_listening(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on)
+static void on_listening(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on, uint64_t ts)
 {
 	struct pipeline *p = ctx;
 
 	if (on)
 		selection__ask(p->selection, tgid, p->now);
 	if (p->hooks.listening)
-		p->hooks.listening(p->hooks.ctx, sock, tgid, netns, port, on);
+		p->hooks.listening(p->hooks.ctx, sock, tgid, netns, port, on, ts);
 }
 
 static void on_control(void *ctx, uint64_t sock, const struct ws_ctl *c)
@@ -240,6 +243,7 @@ static bool make_stream(struct pipeline *p, const struct opts *o)
 		.ingress = on_ingress,
 		.connect_failed = on_connect_failed,
 		.proc = on_proc,
+		.work = on_work,
 		.listening = on_listening,
 		.control = p->hooks.control ? on_control : NULL,
 		.ctx = p,

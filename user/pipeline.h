@@ -13,9 +13,8 @@ struct pipeline_hooks {
 	void (*control)(void *ctx, uint64_t sock, const struct ws_ctl *c);
 	void (*want)(void *ctx, uint32_t tgid, struct str comm, struct str args, uint64_t start_ns);
 	void (*telemetry_receiver)(void *ctx, uint32_t tgid);
-	void (*listening)(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on);
+	void (*listening)(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on, uint64_t ts);
 	void (*proc)(void *ctx, const struct ws_ev_proc *ev);
-	void (*dialled)(void *ctx, uint32_t tgid); /* a process has opened a connection */
 	void (*serves)(void *ctx, uint32_t tgid);  /* … or reads one that it accepted */
 	void *ctx;
 };

@@ -376,3 +376,29 @@ app.run("127.0.0.1", int(os.environ["PORT"]), threaded=True)
     mine = assert_exact(t.stop(), tag, 160, ["n0", "n1"])
     assert_edges(mine)
     assert len({s.trace for s in spans.tagged(mine, tag)}) == 160
+
+
+@pytest.mark.parametrize("how", ["select", "poll", "epoll"])
+def test_who_waits_for_others_serves_several(services, traced, tag, how):
+    """One client at a time, and a timer that runs for the first time while its request is open: no parent."""
+    leaf, ports = net.free_port(), {kind: net.free_port() for kind in ("now", "later", "same", "both")}
+    services.start([python(), SERVICES / "raw.py", "threads", leaf], "leaf", port=leaf)
+    for kind, port in ports.items():
+        services.start([python(), SERVICES / "waiting.py", port, leaf, how, *(["threads"] if kind == "both" else [])],
+                       kind, port=port)
+    t = traced()
+    for kind, port in ports.items():
+        with load.Raw(("127.0.0.1", port)) as c:
+            for i in range(1 if kind in ("later", "same") else 5):
+                assert c.get(f"/r/{tag}-{kind}-{i}/n0")[0] == 200
+    got = t.stop()
+    for kind in ("now", "both"):
+        with case(kind):
+            mine = spans.tagged(got, f"{tag}-{kind}")
+            assert len([s for s in mine if s.kind == CLIENT and s.leg.startswith("n1")]) == (5 if kind == "now" else 10)
+            assert_edges(mine)
+    for kind in ("later", "same"):
+        with case(kind):
+            call, = [s for s in spans.tagged(got, f"{tag}-{kind}") if s.kind == CLIENT and s.leg == "timer"]
+            assert not call.parent
+            assert call.attrs["wirespan.parent.missing"] == "this thread serves several connections at a time"

@@ -3,13 +3,16 @@
 import os
 import pathlib
 import re
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
 from chain import assert_edges, assert_exact, gunicorn
+from conftest import SERVICES
 
-from rig import SLOW, load, net, spans
+from rig import SLOW, load, net, python, spans
 from rig.spans import CLIENT, SERVER
 from rig.tracer import dropped, stage
 
@@ -167,6 +170,63 @@ def test_unix_connections_that_end(services, traced, tag, tmp_path, server, n):
     assert t.final["counters"]["evicted"] == 0 and "kernel.no_state" not in dropped(t.final)
 
 
+def unix_listener(path):
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(str(path))
+    s.listen()
+    return s
+
+
+def test_unix_answer_that_lasts_to_the_end(traced, tag, tmp_path):
+    """How long such an answer was the server's end is told by no event there: by its transfers."""
+    t, n = traced("--opt-in-attributes"), 5
+    with unix_listener(tmp_path / "s") as listener:
+        for i in range(n):
+            with socket.socket(socket.AF_UNIX) as c:
+                c.connect(str(tmp_path / "s"))
+                s, _ = listener.accept()
+                c.sendall(f"GET /r/{tag}-{i}/n0 HTTP/1.0\r\nHost: a\r\n\r\n".encode())
+                s.recv(65536)
+                s.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 1000)
+                time.sleep(0.1 * SLOW)
+                for _ in range(3):
+                    s.sendall(b"x" * 20_000)
+                s.close()
+                while c.recv(65536):
+                    pass
+    mine = assert_exact(t.stop(), tag, n, ["n0"])
+    assert_edges(mine)
+    assert {s.attrs.get("http.response.body.size") for s in mine} == {61_000}
+
+
+def test_unix_answer_before_the_request_is_sent(traced, tag, tmp_path):
+    """The answer is written at once, the upload read later: the client's call that sends it returns long after."""
+    t, size, n = traced(), 4_000_000, 4
+    with unix_listener(tmp_path / "s") as listener:
+
+        def serve():
+            for _ in range(n):
+                with listener.accept()[0] as s:
+                    got = len(s.recv(65536))
+                    s.sendall(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nok")
+                    time.sleep(0.4)
+                    while got < size:
+                        got += len(s.recv(1 << 20))
+
+        server = threading.Thread(target=serve)
+        server.start()
+        for i in range(n):
+            with socket.socket(socket.AF_UNIX) as c:
+                c.connect(str(tmp_path / "s"))
+                head = f"PUT /r/{tag}-{i}/n0 HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode()
+                c.sendall((head + b"x" * size)[:size])
+                c.recv(999)
+        server.join()
+    mine = assert_exact(t.stop(), tag, n, ["n0"])
+    assert_edges(mine)
+    assert all(s.end - s.start > 300e6 for s in mine if s.kind == CLIENT)
+
+
 def test_unix_connections_that_end_at_once(services, traced, tag, tmp_path):
     """Many were open, and are closed in silence; none is opened any more that would show it. They make room for others."""
     path, port, n = tmp_path / "s", net.free_port(), 400
@@ -186,6 +246,25 @@ def test_unix_connections_that_end_at_once(services, traced, tag, tmp_path):
         c.close()
     assert_edges(mine)
     assert t.final["counters"]["evicted"] == 0 and "kernel.no_state" not in dropped(t.final)
+
+
+def test_unix_client_that_is_selected_late(services, traced, tag, tmp_path):
+    """--port: it has used a connection before it listens. Nobody has counted what went over it: no request on it is
+    joined with another's. What it opens since is known from the first byte, where a kernel lists one process (6.1)."""
+    path, port, late = tmp_path / "s", net.free_port(), net.free_port()
+    services.nginx(f"server {{ listen unix:{path}; listen 127.0.0.1:{port}; location / {{ return 200 ok; }} }}", unix=path)
+    t = traced("--port", f"{port},{late}")
+    services.start([python(), SERVICES / "late_client.py", late, path, tag], "late", port=late)
+    time.sleep(2.5 * SLOW)
+    got = t.stop()
+    by_id = {s.id: s for s in got}
+    old, new = (spans.tagged(got, f"{tag}-{which}") for which in ("old", "new"))
+    assert spans.count(old) == {(CLIENT, "n0"): 40, (SERVER, "n0"): 40}
+    assert spans.count(new) == {(CLIENT, "n0"): 20, (SERVER, "n0"): 20}
+    joined = [s for s in old + new if s.parent in by_id]
+    assert all(by_id[s.parent].rid == s.rid and s.kind == SERVER for s in joined), joined
+    one_process = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 1)
+    assert len([s for s in joined if s in new]) == (20 if one_process else 0)
 
 
 def test_listeners_and_connections_from_before(services, traced, tag):

@@ -6,7 +6,8 @@
  *   byte 1   0: transfers as they are, else each is cut into pieces of that many bytes
  *   byte 2   0: memory is never short, else that many allocations succeed before one fails
  *   records  op, n (16 bit, little endian), and for data n bytes:
- *            op bit 0: enum ws_dir; op >> 1 & 7: 0-4 data, 5 left out, 6 lost, 7 the end with errno n & 0xff
+ *            op bit 0: enum ws_dir; op >> 1 & 7: 0-3 data, 4 the last of what was left out, 5 left out, 6 lost,
+ *            7 the end with errno n & 0xff
  *
  * Every transfer lies in an allocation of exactly its size, which is gone after the call.
  */
@@ -57,6 +58,16 @@ static void on_stop(void *ctx)
 	((struct run *)ctx)->stopped = true;
 }
 
+static void tail(struct proto_conn *p, enum ws_dir dir, const uint8_t *data, size_t n, uint64_t *pos, uint64_t ts)
+{
+	uint8_t *copy = malloc(n);
+
+	memcpy(copy, data, n);
+	proto_conn__tail(p, dir, copy, n, *pos, ts);
+	free(copy);
+	*pos += n;
+}
+
 static void push(struct proto_conn *p, enum ws_dir dir, const uint8_t *data, size_t n, size_t piece, uint64_t *pos,
 		 uint64_t ts)
 {
@@ -92,7 +103,10 @@ static void converse(struct run *r, struct proto_conn *p, const uint8_t *data, s
 			pos[dir] += n;
 		} else {
 			n = n < size ? n : size;
-			push(p, dir, data, n, piece, &pos[dir], ts);
+			if (op == 4 && n)
+				tail(p, dir, data, n, &pos[dir], ts);
+			else
+				push(p, dir, data, n, piece, &pos[dir], ts);
 			data += n;
 			size -= n;
 		}

@@ -183,6 +183,19 @@ static inline void proc(uint32_t tgid, uint32_t tid, enum ws_proc_what what)
 	pipeline__event(t.p, &p.ev);
 }
 
+/* `tok`: what begins, queued 5 ms ago; NULL: it is over */
+static inline void work(uint32_t tgid, uint32_t tid, const struct ws_token *tok)
+{
+	struct ws_ev_work w = { .ev = { .type = WS_EV_WORK, .len = sizeof(w), .ts = t.now++ }, .tgid = tgid, .tid = tid };
+
+	w.what = tok ? WS_WORK_BEGIN : WS_WORK_END;
+	if (tok) {
+		w.queued_ns = w.ev.ts - 5000000;
+		w.token = *tok;
+	}
+	pipeline__event(t.p, &w.ev);
+}
+
 #define OK200 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 static inline struct ws_token reads(struct end *e, uint32_t tid, const char *path)

@@ -16,6 +16,7 @@
 #include "user/base/log.h"
 #include "user/base/mem.h"
 #include "user/base/pool.h"
+#include "user/base/recent.h"
 #include "user/base/siphash.h"
 #include "user/model/conn.h"
 #include "user/model/span.h"
@@ -480,9 +481,41 @@ static void test_resource_without_memory(void **state)
 	mem__fail_after(-1);
 }
 
+/* Kept for one period at least and two at the most, and without memory always. */
+static void test_recent(void **state)
+{
+	static const struct recent_size size = { .bits = 4096, .period = 100 };
+	struct recent r = { 0 };
+	int others = 0;
+
+	assert_false(recent__has(&r, &size, 1ull << 33 | 7, 0));
+	for (uint64_t i = 1; i <= 64; i++)
+		recent__add(&r, &size, i * 0x9E3779B97F4A7C15ull, 10);
+	for (uint64_t i = 1; i <= 64; i++)
+		assert_true(recent__has(&r, &size, i * 0x9E3779B97F4A7C15ull, 109));
+	for (uint64_t i = 65; i <= 1064; i++)
+		others += recent__has(&r, &size, i * 0x9E3779B97F4A7C15ull, 109);
+	assert_true(others < 20);
+	assert_true(recent__has(&r, &size, 0x9E3779B97F4A7C15ull, 110)); /* the old one now */
+	recent__add(&r, &size, 5, 120);
+	assert_true(recent__has(&r, &size, 0x9E3779B97F4A7C15ull, 209));
+	assert_false(recent__has(&r, &size, 0x9E3779B97F4A7C15ull, 210));
+	assert_true(recent__has(&r, &size, 5, 210));
+	assert_false(recent__has(&r, &size, 5, 1000)); /* nobody has asked for a long time */
+	recent__free(&r);
+	for (int fail = 0; fail < 2; fail++) {
+		mem__fail_after(fail);
+		recent__add(&r, &size, 1, 0);
+		mem__fail_after(-1);
+		assert_true(recent__has(&r, &size, 2, 0));
+		recent__free(&r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_recent),
 		cmocka_unit_test(test_mem_fails_once),
 		cmocka_unit_test(test_arena_pieces),
 		cmocka_unit_test(test_arena_limit),

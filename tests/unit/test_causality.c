@@ -251,6 +251,55 @@ static void test_thread_of_several_connections(void **state_)
 	end_test();
 }
 
+/* It waits for whoever comes next while the only request that it has read is open. Once that is answered, nothing follows. */
+static void test_thread_that_waits_for_others(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c;
+
+	start();
+	front(&s, &c);
+	tok = reads(&s, 7, "/one");
+	calls(&c, 7, "/its-own", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	proc(PROC_A, 7, WS_PROC_THREAD_WAITS);
+	tok = reads(&s, 7, "/longpoll");
+	calls(&c, 7, "/before", &tok);
+	gets_answer(&c, 7);
+	proc(PROC_A, 7, WS_PROC_THREAD_WAITS);
+	calls(&c, 7, "/after", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	tok = reads(&s, 8, "/other-thread");
+	tok.flags |= WS_TOKEN_PARKED; /* its event was lost */
+	calls(&c, 8, "/flagged", &tok);
+	gets_answer(&c, 8);
+	answers(&s, 8);
+	/* … whose answer has begun; and a thread that was made for what it had to do, and has ended by then. */
+	tok = reads(&s, 12, "/events");
+	data(&s, WS_TX, 12, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", NULL);
+	calls(&c, 12, "/in-stream", &tok);
+	gets_answer(&c, 12);
+	proc(PROC_A, 12, WS_PROC_THREAD_WAITS);
+	data(&s, WS_TX, 12, "0\r\n\r\n", NULL);
+	tok = reads(&s, 13, "/makes");
+	tok.kind = WS_TOK_PROVISIONAL;
+	calls(&c, 14, "/by-made", &tok);
+	gets_answer(&c, 14);
+	proc(PROC_A, 14, WS_PROC_THREAD_EXIT);
+	proc(PROC_A, 13, WS_PROC_THREAD_WAITS);
+	answers(&s, 13);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/in-stream"), "this thread serves several connections at a time");
+	assert_root(span_of(SPAN_CLIENT, "/by-made"), "this thread serves several connections at a time");
+	assert_parent(span_of(SPAN_CLIENT, "/its-own"), span_of(SPAN_SERVER, "/one"), "thread");
+	assert_root(span_of(SPAN_CLIENT, "/before"), "this thread serves several connections at a time");
+	assert_root(span_of(SPAN_CLIENT, "/after"), "this thread serves several connections at a time");
+	assert_root(span_of(SPAN_CLIENT, "/flagged"), "this thread serves several connections at a time");
+	end_test();
+}
+
 /* A select() loop with a timer of its own, before and during a long poll; a worker that stops doing so is believed again. */
 static void test_thread_with_own_work(void **state_)
 {
@@ -310,6 +359,26 @@ static void test_thread_with_two(void **state_)
 	answers(&s, 7);
 	end_story();
 	assert_root(span_of(SPAN_CLIENT, "/out"), "two requests were live on this thread");
+	end_test();
+}
+
+/* While its request is open it reads what is no request, on a connection that it has accepted for that. */
+static void test_thread_that_reads_others(void **state_)
+{
+	struct ws_token tok;
+	struct end s, c, s2;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 81, 40001);
+	announce(&s2);
+	reads(&s, 7, "/in");
+	tok = data(&s2, WS_RX, 7, "\x02pickled", NULL);
+	calls(&c, 7, "/out", &tok);
+	gets_answer(&c, 7);
+	answers(&s, 7);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/out"), "its thread has read something else since its request");
 	end_test();
 }
 
@@ -1143,6 +1212,35 @@ static void test_content_of_its_own(void **state_)
 	end_test();
 }
 
+/* What it asks for by itself is remembered, however much it asks for that nobody has asked it for in these words. */
+static void test_content_among_rewritten(void **state_)
+{
+	struct end s, c, own;
+
+	start();
+	front(&s, &c);
+	own = make_end(PROC_A, WS_ROLE_CLIENT, 50001, 8080);
+	s.nonblock = c.nonblock = own.nonblock = true;
+	announce(&own);
+	data(&own, WS_TX, 7, CHECK, NULL);
+	gets_answer(&own, 7);
+	for (int i = 0; i < 200; i++) {
+		char other[64];
+
+		snprintf(other, sizeof(other), "GET /rewritten/%d HTTP/1.1\r\nHost: b\r\n\r\n", i);
+		data(&own, WS_TX, 7, other, NULL);
+		gets_answer(&own, 7);
+	}
+	data(&s, WS_RX, 7, CHECK, NULL);
+	data(&own, WS_TX, 7, CHECK, NULL);
+	gets_answer(&own, 7);
+	answers(&s, 7);
+	end_story();
+	for (size_t i = 0; i < t.n; i++)
+		assert_null(t.spans[i]->evidence);
+	end_test();
+}
+
 /* Whatever came since, a request that is open is known to have brought its context. */
 static void test_context_of_an_open_request(void **state_)
 {
@@ -1187,6 +1285,7 @@ static void test_thread_that_streams(void **state_)
 	data(&s, WS_TX, 7, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", NULL);
 	calls(&c, 7, "/out", &tok);
 	gets_answer(&c, 7);
+	tick(1500); /* by now it would have waited for others, if it served any */
 	tick(2500);
 	tick(100); /* batches leave behind the tick that fills them */
 	collect();
@@ -1290,9 +1389,11 @@ int main(void)
 		cmocka_unit_test(test_thread),
 		cmocka_unit_test(test_thread_hands_off),
 		cmocka_unit_test(test_thread_of_several_connections),
+		cmocka_unit_test(test_thread_that_waits_for_others),
 		cmocka_unit_test(test_thread_with_own_work),
 		cmocka_unit_test(test_thread_with_two),
 		cmocka_unit_test(test_thread_after_answer),
+		cmocka_unit_test(test_thread_that_reads_others),
 		cmocka_unit_test(test_pipelined_in_one_read),
 		cmocka_unit_test(test_pipelined_and_late), cmocka_unit_test(test_goroutine_drains),
 		cmocka_unit_test(test_context_woken), cmocka_unit_test(test_goroutine_works_on),
@@ -1316,6 +1417,7 @@ int main(void)
 		cmocka_unit_test(test_contexts),
 		cmocka_unit_test(test_content),
 		cmocka_unit_test(test_content_of_its_own),
+		cmocka_unit_test(test_content_among_rewritten),
 		cmocka_unit_test(test_context_of_an_open_request),
 		cmocka_unit_test(test_thread_that_streams),
 		cmocka_unit_test(test_connect_failed),

@@ -224,6 +224,55 @@ static void test_port(void **state)
 	discover__free(d);
 }
 
+/* A program that was given its listener: accept() shows it, with the socket's id or without. */
+static void test_port_given(void **state)
+{
+	start((struct discover_opts){ .port = "8005" });
+	assert_int_equal(discover__listen(d, 7, 100, 1, 8005), 0);
+	tell(WS_PROC_EXEC, 100, 1, "gunicorn");
+	assert_false(traced(100));
+	assert_int_equal(discover__listen(d, 7, 100, 1, 8005), 0);
+	assert_true(traced(100));
+	assert_int_equal(discover__listen(d, 0, 101, 1, 8005), 0);
+	assert_int_equal(discover__listen(d, 0, 101, 1, 8005), 0);
+	assert_true(traced(101));
+	discover__unlisten(d, 7);
+	assert_false(traced(100));
+	assert_true(traced(101)); /* which one it has is not known */
+	tell(WS_PROC_EXEC, 101, 1, "gunicorn");
+	assert_false(traced(101));
+	discover__free(d);
+}
+
+/* The kernel side asks at each accept() of who is not selected: once is enough. */
+static void test_port_not_included(void **state)
+{
+	start((struct discover_opts){ .port = "8005", .include = "nginx" });
+	assert_int_equal(discover__listen(d, 7, 100, 1, 8005), 0);
+	assert_false(traced(100));
+	assert_int_equal(flags[100], WS_PROC_EXCLUDED);
+	assert_int_equal(discover__listen(d, 8, 101, 1, 8006), 0);
+	assert_int_equal(flags[101], 0);
+	discover__unlisten(d, 7);
+	assert_int_equal(flags[100], 0);
+	discover__free(d);
+}
+
+static void test_ports(void **state)
+{
+	const uint64_t *ports;
+
+	start((struct discover_opts){ .pid = "100" });
+	assert_null(discover__ports(d));
+	discover__free(d);
+	start((struct discover_opts){ .port = "1,63-65,65535" });
+	ports = discover__ports(d);
+	assert_true(ports[0] == (1ull << 1 | 1ull << 63));
+	assert_true(ports[1] == 3);
+	assert_true(ports[1023] == 1ull << 63);
+	discover__free(d);
+}
+
 /* A process may have more listening sockets than anybody shows: what --port asks for is not lost among them. */
 static void test_many_sockets(void **state)
 {
@@ -412,6 +461,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all),	 cmocka_unit_test(test_pid),	   cmocka_unit_test(test_run),
 		cmocka_unit_test(test_exe),	 cmocka_unit_test(test_globs),	   cmocka_unit_test(test_port),
+		cmocka_unit_test(test_port_given), cmocka_unit_test(test_port_not_included), cmocka_unit_test(test_ports),
 		cmocka_unit_test(test_services), cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_churn),	 cmocka_unit_test(test_real),	   cmocka_unit_test(test_receiver),
 		cmocka_unit_test(test_many_sockets), cmocka_unit_test(test_socket_limit),

@@ -217,6 +217,42 @@ static void test_late_client(void **state_)
 	end_test();
 }
 
+/* AF_UNIX: what is read before it was written was other bytes; but a long write ends after much of it was read. */
+static void test_unix_long_write(void **state_)
+{
+	static const struct {
+		uint32_t sent;
+		uint64_t later;
+		bool joined;
+	} v[] = { { 1000, 50, true }, { 1000, 400, false }, { 100000, 400, true }, { 100000, 1500, false } };
+
+	for (size_t i = 0; i < sizeof(v) / sizeof(*v); i++) {
+		char *sent = calloc(1, v[i].sent + 1);
+		struct end c, s;
+		int n;
+
+		start();
+		pair(&c, &s, AF_UNIX);
+		announce(&c);
+		announce(&s);
+		memset(sent, 'x', v[i].sent);
+		n = snprintf(sent, v[i].sent, "PUT /w HTTP/1.1\r\nHost: b\r\nContent-Length: 200000\r\n\r\n");
+		data(&s, WS_RX, 2, sent, NULL);
+		answers(&s, 2);
+		tick(v[i].later);
+		sent[n] = 'x';
+		data(&c, WS_TX, 1, sent, NULL);
+		gets_answer(&c, 1);
+		end_story();
+		if (v[i].joined)
+			assert_parent(span_of(SPAN_SERVER, "/w"), span_of(SPAN_CLIENT, "/w"), "join");
+		else
+			assert_not_joined("/w");
+		end_test();
+		free(sent);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -228,6 +264,7 @@ int main(void)
 		cmocka_unit_test(test_one_key_twice),
 		cmocka_unit_test(test_waits_for_local_clients),
 		cmocka_unit_test(test_late_client),
+		cmocka_unit_test(test_unix_long_write),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

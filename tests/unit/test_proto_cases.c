@@ -20,7 +20,7 @@
 #define OUT_MAX (256 * 1024)
 #define SPLIT_MAX 700 /* positions tried per transfer; what lies behind are bodies */
 
-enum step_kind { STEP_DATA, STEP_SKIP, STEP_EOF, STEP_WAIT };
+enum step_kind { STEP_DATA, STEP_SKIP, STEP_TAIL, STEP_EOF, STEP_WAIT };
 
 struct step {
 	enum step_kind kind;
@@ -166,6 +166,8 @@ static void say_books(struct run *r)
 		if (row->dropped[i])
 			say(r, " %s=%llu", stats__reason_name(i), (unsigned long long)row->dropped[i]);
 	}
+	if (stats.gap_bytes)
+		say(r, " gap-bytes=%llu", (unsigned long long)stats.gap_bytes);
 	say(r, "\n");
 }
 
@@ -230,6 +232,10 @@ static void run_case(struct run *r, const struct proto_case *c, enum mode mode, 
 			break;
 		case STEP_SKIP:
 			proto_conn__skip(p, dir, pos[dir], s->len, ts, s->lost);
+			break;
+		case STEP_TAIL: /* of the transfer before */
+			ts -= 10;
+			proto_conn__tail(p, dir, s->data, s->len, pos[dir], ts);
 			break;
 		case STEP_EOF:
 			proto_conn__eof(p, dir, ts, s->err);
@@ -305,12 +311,13 @@ static void parse_step(struct proto_case *c, const char *line)
 {
 	static uint8_t buf[256 * 1024];
 	struct step *s = &c->steps[c->n_steps++];
+	bool tail = strncmp(line, "~ tail ", 7) == 0;
 
 	assert_true(c->n_steps < STEPS_MAX);
 	if (strncmp(line, "~ wait ", 7) == 0) {
 		s->kind = STEP_WAIT;
 		s->len = strtoul(line + 7, NULL, 10);
-	} else if (line[0] == '~') {
+	} else if (line[0] == '~' && !tail) {
 		s->kind = STEP_SKIP;
 		s->lost = strncmp(line, "~ gap ", 6) == 0;
 		if (!s->lost && strncmp(line, "~ skip ", 7) != 0)
@@ -329,7 +336,8 @@ static void parse_step(struct proto_case *c, const char *line)
 			fail_msg("%s: what is \"! %s\"?", c->path, line);
 		s->dir = parse_dir(strchr(line, ' ') + 1, c->path);
 	} else {
-		s->kind = STEP_DATA;
+		s->kind = tail ? STEP_TAIL : STEP_DATA;
+		line += tail ? 7 : 0;
 		s->dir = parse_dir(line, c->path);
 		s->len = unescape(line + 2, strlen(line) - 2, buf);
 		s->data = malloc(s->len);
@@ -480,14 +488,14 @@ static void write_seed(const struct proto_case *c, const char *dir, const char *
 	fputc(0, f); /* no allocation fails */
 	for (size_t i = 0; i < c->n_steps; i++) {
 		const struct step *s = &c->steps[i];
-		int op = s->kind == STEP_DATA ? 0 : s->kind == STEP_SKIP ? (s->lost ? 6 : 5) : 7;
+		int op = s->kind == STEP_TAIL ? 4 : s->data ? 0 : s->kind == STEP_SKIP ? (s->lost ? 6 : 5) : 7;
 		enum ws_dir way = socket_dir(c, s->dir);
 		size_t len = s->len < 65535 ? s->len : 65535;
 
 		fputc(op << 1 | way, f);
 		fputc((int)(s->kind == STEP_EOF ? (size_t)s->err : len & 0xff), f);
 		fputc((int)(s->kind == STEP_EOF ? 0 : len >> 8), f);
-		if (s->kind == STEP_DATA)
+		if (s->data)
 			fwrite(s->data, 1, len, f);
 	}
 	fclose(f);

@@ -571,7 +571,8 @@ static void test_inspect_python(void **state)
 	for (size_t i = 0; i < r.n_sites; i++) {
 		seen[r.sites[i].hook]++;
 		assert_int_equal(r.sites[i].ret,
-				 r.sites[i].hook != HOOK_FUTURE_RESULT && r.sites[i].hook != HOOK_QUEUE_PUT);
+				 r.sites[i].hook != HOOK_FUTURE_RESULT && r.sites[i].hook != HOOK_QUEUE_PUT &&
+					 r.sites[i].hook != HOOK_QUEUE_WAIT);
 		assert_int_equal(access(r.sites[i].path, R_OK), 0);
 	}
 	assert_int_equal(seen[HOOK_CONTEXT_COPY], 1);
@@ -579,6 +580,7 @@ static void test_inspect_python(void **state)
 	assert_int_equal(seen[HOOK_FUTURE_RESULT], 1);
 	assert_int_equal(seen[HOOK_QUEUE_PUT], 2);
 	assert_int_equal(seen[HOOK_QUEUE_GET], 2);
+	assert_int_equal(seen[HOOK_QUEUE_WAIT], 2);
 	runtime__free(&r);
 	close(in);
 	waitpid(pid, NULL, 0);

@@ -251,12 +251,67 @@ static void test_unix_half_closed(void **state_)
 	end_test();
 }
 
+static void keep_control(void *ctx, uint64_t sock, const struct ws_ctl *c)
+{
+	(void)sock;
+	*(struct ws_ctl *)ctx = *c;
+}
+
+static void data_unread(struct end *e, int dir, uint32_t size)
+{
+	struct ws_ev_data d = { .ev = { .type = WS_EV_DATA, .len = sizeof(d), .ts = t.now++ } };
+
+	d.sock = e->id;
+	d.pos = e->pos[dir];
+	d.size = size;
+	d.seq = e->seq[dir]++;
+	d.tgid = e->tgid;
+	d.tid = 1;
+	d.dir = dir;
+	e->pos[dir] += size;
+	pipeline__event(t.p, &d.ev);
+}
+
+/* AF_UNIX: the end does not tell, so that transfers have to. */
+static void test_unix_end_tells_nothing(void **state_)
+{
+	struct ws_ctl ctl = { 0 };
+	struct pipeline_hooks hooks = { .control = keep_control, .ctx = &ctl };
+	struct opts o = { 0 };
+	const struct attr *size;
+	struct end s, c;
+
+	for (int tcp = 0; tcp < 2; tcp++) {
+		start_hooks(&o, &hooks);
+		http1__set_opts(&(struct http1_opts){ .opt_in = true });
+		if (tcp) {
+			s = make_end(PROC_A, WS_ROLE_SERVER, 80, 40000);
+			announce(&s);
+		} else {
+			unix_pair(&s, &c, 1000);
+		}
+		reads(&s, 1, "/x");
+		data(&s, WS_TX, 1, "HTTP/1.1 200 OK\r\n\r\n0123456789", NULL);
+		assert_int_equal(ctl.mode, tcp ? WS_CTL_CAPTURE : WS_CTL_COUNT);
+		assert_true(ctl.skip_until[WS_TX] == (tcp ? UINT64_MAX : 0));
+		data_unread(&s, WS_TX, 60000);
+		state(&s, WS_SS_CLOSED, 0);
+		end_story();
+		size = span__find(span_of(SPAN_SERVER, "/x"), "http.response.body.size");
+		assert_non_null(size);
+		assert_int_equal(size->i, 60010);
+		end_test();
+	}
+	http1__set_opts(&(struct http1_opts){ .redact = true });
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_evicted),
 		cmocka_unit_test(test_closed_is_not_evicted),
 		cmocka_unit_test(test_end_tells_the_rest),
+		cmocka_unit_test(test_unix_end_tells_nothing),
 		cmocka_unit_test(test_first_answer_lost),
 		cmocka_unit_test(test_unix_client_has_gone),
 		cmocka_unit_test(test_unix_closed_in_silence),

@@ -38,10 +38,12 @@ E2E = "tests/e2e/test_"
 SHORT = [f"{E2E}smoke.py", f"{E2E}running.py", "-k", "test_smoke or test_features_names"]
 # What depends on the kernel, a test or two of each kind: a start of the tracer costs 10 to 20 seconds under emulation.
 # Exporters and frameworks do not, and every import of one takes ten seconds more. Contexts and goroutines: one service each.
-SELECTION = [*(f"{E2E}{name}.py" for name in ("smoke", "syscalls", "counts", "context", "runtimes", "namespaces", "running")), "-k",
-        "test_smoke or test_bodies_read_by_splice or (test_io_uring and (uring-tcp or wq-unix)) or test_short_lived or "
-        "test_received or test_equal_port_pairs or test_joined_through or test_proven_by or test_kill_9 or test_command or "
-        "test_refused_plan or test_features_names or test_without_root or test_without_a_capability or test_without_btf"]
+SELECTION = [
+    *(f"{E2E}{name}.py" for name in ("smoke", "syscalls", "counts", "causality", "context", "runtimes", "namespaces", "running")),
+    "-k", "test_smoke or test_bodies_read_by_splice or (test_io_uring and (uring-tcp or wq-unix)) or test_short_lived or "
+    "(who_waits and epoll) or test_received or test_equal_port_pairs or test_joined_through or test_proven_by or "
+    "test_kill_9 or test_command or test_refused_plan or test_features_names or test_without_root or "
+    "test_without_a_capability or test_without_btf"]
 # Below $WS_OUT, made by test-vm-full; the program is named by tests/rig/golang.py.
 SELECTION_NEEDS = ("tests/tools/verifier", "tests/go/accuracy_services_go-*")
 # That it traces at all, exactly, or says why not.

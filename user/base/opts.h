@@ -47,6 +47,7 @@ struct opts {
 	bool opt_in_attributes;
 	char *evidence_off;   /* comma-separated kinds of evidence that may not prove a parent */
 	bool evidence_single; /* take the one request alive in an event loop as the parent */
+	bool executor_spans;  /* work items that executors run have spans of their own */
 	bool link_candidates; /* calls without a parent have links to the requests that may have made them */
 	char *known_methods;  /* OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS, NULL: the default list */
 	bool redact;	      /* true */

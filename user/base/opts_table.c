@@ -69,6 +69,8 @@ const struct opt_row opt_rows[] = {
 	  .flags = OPT_SPANS, .help = "kinds of evidence that may not prove a parent" },
 	{ .name = "evidence-single", .type = OPT_BOOL, .offset = AT(evidence_single), .group = SPANS, .dflt = "false",
 	  .flags = OPT_SPANS, .help = "the one request alive in an event loop is the parent: wrong where work outlives requests" },
+	{ .name = "executor-spans", .type = OPT_BOOL, .offset = AT(executor_spans), .group = SPANS, .dflt = "false",
+	  .help = "INTERNAL spans for work handed to a thread pool (CPython): how long it waited, how long it ran" },
 	{ .name = "link-candidates", .type = OPT_BOOL, .offset = AT(link_candidates), .group = SPANS, .dflt = "false",
 	  .flags = OPT_SPANS, .help = "calls without a parent link to the requests open in their process" },
 	{ .name = "known-methods", .type = OPT_LIST, .offset = AT(known_methods), .group = SPANS, .arg = "LIST",

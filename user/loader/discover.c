@@ -19,7 +19,6 @@
 #define SHOWN_MAX 64u  /* listening sockets kept per process only to show them: --port asks for none of these */
 #define SOCKS_MAX (256u << 10) /* of all processes together: 6 MiB, and as many descriptors */
 #define DEAD_MAX 1024u /* ended processes that late spans may still ask for */
-#define PORTS_MAX 64u
 
 /*
  * Programs of which it was tested that a thread works on one connection's event at a time from wait to wait, so that
@@ -51,17 +50,12 @@ struct entry {
 	struct entry *next_dead;
 };
 
-struct port_range {
-	uint16_t from, to;
-};
-
 struct discover {
 	struct discover_opts o;
 	char *procfs, *exe, *include, *exclude;
 	uint32_t *pids;
 	size_t n_pids;
-	struct port_range ports[PORTS_MAX];
-	size_t n_ports;
+	uint64_t ports[65536 / 64]; /* a bit each */
 	bool selective, need_exe, need_service;
 	pthread_mutex_t lock; /* guards entries; the control thread is the only one that changes them */
 	struct entry *entries;
@@ -126,9 +120,10 @@ static int parse_ports(struct discover *d, const char *list)
 		b = a;
 		if (dash && !parse_number((struct str){ dash + 1, item.len - from.len - 1 }, 65535, &b))
 			return -EINVAL;
-		if (b < a || d->n_ports == PORTS_MAX)
+		if (b < a)
 			return -EINVAL;
-		d->ports[d->n_ports++] = (struct port_range){ (uint16_t)a, (uint16_t)b };
+		for (; a <= b; a++)
+			d->ports[a / 64] |= 1ull << a % 64;
 	}
 	return 0;
 }
@@ -260,8 +255,8 @@ static uint32_t decide(const struct discover *d, const struct entry *e)
 		return flags | WS_PROC_EXCLUDED;
 	if (any && !e->named && !e->n_wanted && !(d->exe && match_exe(d->exe, e)))
 		return flags;
-	if (d->include && !match_either(d->include, e))
-		return flags;
+	if (d->include && !match_either(d->include, e)) /* of who has such a port the kernel would ask at every accept() */
+		return e->n_wanted ? flags | WS_PROC_EXCLUDED : flags;
 	return flags | WS_PROC_TRACED;
 }
 
@@ -296,11 +291,7 @@ static void tell_again(struct discover *d, struct entry *e)
 
 static bool port_wanted(const struct discover *d, uint16_t port)
 {
-	for (size_t k = 0; k < d->n_ports; k++) {
-		if (port >= d->ports[k].from && port <= d->ports[k].to)
-			return true;
-	}
-	return false;
+	return d->ports[port / 64] >> port % 64 & 1;
 }
 
 static bool socks_full(struct discover *d)
@@ -594,7 +585,7 @@ static int on_exec(struct discover *d, const struct ws_ev_proc *ev)
 	if (!e)
 		return -ENOMEM;
 	memcpy(comm, ev->comm, WS_COMM_LEN);
-	/* Listening sockets are close-on-exec nearly everywhere; where not, the new program shows it by accepting. */
+	/* Listening sockets are close-on-exec nearly everywhere; where not, the new program shows it by accept(). */
 	del_socks(d, e);
 	read_program(d, e, comm);
 	/* The kernel side took the new program for traced until it hears better: tell, whatever was told before. */
@@ -702,6 +693,11 @@ bool discover__receives(struct discover *d, uint32_t tgid, char *name, size_t si
 
 /* ---- answers ---------------------------------------------------------------------------------- */
 
+const uint64_t *discover__ports(const struct discover *d)
+{
+	return given(d->o.port) ? d->ports : NULL;
+}
+
 bool discover__selective(const struct discover *d)
 {
 	return d->selective;
@@ -729,13 +725,6 @@ bool discover__is_receiver(struct discover *d, uint32_t tgid)
 	yes = e && e->receiver;
 	pthread_mutex_unlock(&d->lock);
 	return yes;
-}
-
-bool discover__is_loop(struct discover *d, uint32_t tgid)
-{
-	struct entry *e = find(d, tgid);
-
-	return e && (e->flags & WS_PROC_LOOP);
 }
 
 /* Each service once per port. The names belong to the entries. */

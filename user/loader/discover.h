@@ -8,8 +8,8 @@
  *	--pid	 the process and everything below it
  *	-- CMD	 the command and everything below it
  *	--exe	 globs on the path of the executable, or on its last component
- *	--port	 processes that listen there, and children that inherited the listening socket (an exec drops that: the
- *		 kernel side tells if the new program accepts there, too)
+ *	--port	 processes that listen there, and children that inherited the listening socket (an exec drops that); and
+ *		 who accepts there, wherever the socket comes from: the kernel side tells
  *	--include, --exclude	globs on the service name, the path of the executable or its last component
  *
  * Driven by events after one scan. All calls but discover__selected() belong to the control thread; discover__selected()
@@ -59,13 +59,12 @@ bool discover__receives(struct discover *d, uint32_t tgid, char *name, size_t si
 /* Any thread. */
 bool discover__is_receiver(struct discover *d, uint32_t tgid);
 
+/* The ports of --port, a bit each (65536 of them, until discover__free()); NULL: none are asked for. */
+const uint64_t *discover__ports(const struct discover *d);
 /* True if not every process is selected: the kernel's default for unknown processes. */
 bool discover__selective(const struct discover *d);
 /* Any thread. Also answers for processes that have ended a short while ago. */
 bool discover__selected(struct discover *d, uint32_t tgid);
-
-/* Is it on the list of run-to-completion event loops? */
-bool discover__is_loop(struct discover *d, uint32_t tgid);
 
 /*
  * Who names processes (--pid LIST, NULL: none) means some that are there: a slip would otherwise wait for ever. Says

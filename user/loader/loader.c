@@ -24,8 +24,6 @@ struct loader {
 	void *ctx;
 	int polled;
 	int n_cpus;
-	bool loop_on, loop_refused; /* refused once, refused for good */
-	struct bpf_link *loop_links[8];
 	struct uprobes *uprobes;
 	struct bpf_link *sweep; /* made at the first one */
 };
@@ -180,7 +178,6 @@ void loader__close(struct loader *l)
 {
 	if (!l)
 		return;
-	loader__loop_hooks(l, false);
 	bpf_link__destroy(l->sweep);
 	if (l->ctl)
 		munmap(l->ctl, sizeof(struct ws_ctl) * WS_CTL_SLOTS);
@@ -192,7 +189,6 @@ void loader__close(struct loader *l)
 
 void loader__detach(struct loader *l)
 {
-	loader__loop_hooks(l, false);
 	programs__detach(&l->p);
 }
 
@@ -293,14 +289,61 @@ int loader__sweep(struct loader *l)
 	return err;
 }
 
-int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags)
+static int put_proc(struct loader *l, const struct ws_proc_ctl *c)
 {
-	struct ws_proc_ctl c = { .tgid = tgid, .flags = flags };
 	int fd = programs__map(&l->p, "procs");
-	int err = flags ? bpf_map_update_elem(fd, &tgid, &c, BPF_ANY) : bpf_map_delete_elem(fd, &tgid);
+	int err = c->flags ? bpf_map_update_elem(fd, &c->tgid, c, BPF_ANY) : bpf_map_delete_elem(fd, &c->tgid);
 
 	__atomic_fetch_add(l->p.proc_epoch, 1, __ATOMIC_RELEASE);
 	return err;
+}
+
+static bool get_proc(struct loader *l, uint32_t tgid, struct ws_proc_ctl *c)
+{
+	return !bpf_map_lookup_elem(programs__map(&l->p, "procs"), &tgid, c) && c->tgid == tgid;
+}
+
+/* Has the kernel take note of the sockets that a process has by now. Below 6.1: -EINVAL, no process can be singled out. */
+static int note_sockets(struct loader *l, uint32_t tgid)
+{
+	union bpf_iter_link_info info = { .task.pid = tgid };
+	struct bpf_iter_attach_opts opts = { .sz = sizeof(opts), .link_info = &info, .link_info_len = sizeof(info) };
+	struct bpf_link *link;
+	char none[64];
+	int fd, err = 0;
+
+	*l->p.iter_pass = 3;
+	link = bpf_program__attach_iter(bpf_object__find_program_by_name(l->p.obj, "existing_sockets"), &opts);
+	if (!link)
+		return -errno;
+	fd = bpf_iter_create(bpf_link__fd(link));
+	if (fd < 0 || read(fd, none, sizeof(none)) != 0) /* says nothing, and has been everywhere */
+		err = -EIO;
+	if (fd >= 0)
+		close(fd);
+	bpf_link__destroy(link);
+	return err;
+}
+
+int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags, uint64_t as_of)
+{
+	struct ws_proc_ctl c = { .tgid = tgid, .flags = flags }, was = { 0 };
+	bool known = get_proc(l, tgid, &was);
+	int err;
+
+	if (known && was.asked > as_of) {
+		c.flags = (flags & ~(uint32_t)WS_PROC_EXCLUDED) | WS_PROC_TRACED; /* of another program, perhaps */
+		c.asked = was.asked;
+	}
+	if (c.flags & WS_PROC_TRACED && known && was.flags & WS_PROC_TRACED)
+		c.flags |= was.flags & WS_PROC_WHOLE;
+	if (c.flags & WS_PROC_TRACED && !*l->p.iter_done) /* whatever it has is about to be listed */
+		c.flags |= WS_PROC_WHOLE;
+	err = put_proc(l, &c);
+	if (err || !(c.flags & WS_PROC_TRACED) || c.flags & WS_PROC_WHOLE || note_sockets(l, tgid) || !get_proc(l, tgid, &c))
+		return err;
+	c.flags |= WS_PROC_WHOLE;
+	return put_proc(l, &c);
 }
 
 int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r)
@@ -309,7 +352,7 @@ int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r)
 	int err;
 
 	if (!l->uprobes)
-		l->uprobes = uprobes__new(l->p.obj, l->p.uprobe_multi);
+		l->uprobes = uprobes__new(l->p.obj, l->p.uprobe_multi, l->p.cfg->work_events);
 	if (!l->uprobes)
 		return -ENOMEM;
 	if (uprobes__count(l->uprobes, tgid) == (ssize_t)r->n_sites)
@@ -345,39 +388,9 @@ void loader__mislead(struct loader *l, uint32_t tgid)
 	loader__unfollow(l, tgid);
 }
 
-int loader__loop_hooks(struct loader *l, bool on)
+int loader__waits_refused(const struct loader *l)
 {
-	struct bpf_program *p;
-	int i = 0, n = 0;
-
-	if (!l->p.obj || on == l->loop_on)
-		return 0;
-	if (l->loop_refused)
-		return -ENOENT;
-	l->loop_on = on;
-	if (!on) {
-		*l->p.loop_armed = 0; /* first: from here on no callback is believed */
-		for (i = 0; i < 8; i++) {
-			bpf_link__destroy(l->loop_links[i]);
-			l->loop_links[i] = NULL;
-		}
-		return 0;
-	}
-	bpf_object__for_each_program(p, l->p.obj) {
-		if (!program__is_loop(p) || i >= 8)
-			continue;
-		l->loop_links[i] = bpf_program__attach(p); /* an architecture may lack some of the calls */
-		n += l->loop_links[i] != NULL;
-		i++;
-	}
-	if (n) {
-		*l->p.loop_armed = 1;
-		return 0;
-	}
-	l->loop_on = false;
-	l->loop_refused = true;
-	log_warn("event loops cannot be followed: system call tracepoints: %s. See `wirespan features`.", strerror(errno));
-	return -ENOENT;
+	return l->p.waits_refused;
 }
 
 void loader__control(struct loader *l, const struct ws_ctl *c)

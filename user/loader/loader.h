@@ -17,6 +17,8 @@ struct loader_opts {
 	uint64_t ring_size;	  /* bytes, a power of two times the page size */
 	uint32_t max_connections; /* socket states (hash; sk_storage needs no bound) */
 	bool trace_all;		  /* no selection is given */
+	bool work_events;	  /* tell of work items that executors run */
+	const uint64_t *ports;	  /* who accepts there may be selected: a bit for each, or NULL */
 };
 
 struct loader;
@@ -41,8 +43,11 @@ int loader__existing_sockets(struct loader *l);
 /* Control thread: has the kernel tell of AF_UNIX sockets that were closed since the last time (events in the ring). */
 int loader__sweep(struct loader *l);
 
-/* Control thread. flags: WS_PROC_*. */
-int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags);
+/*
+ * Control thread. flags: WS_PROC_*, decided on what happened up to `as_of`. What the kernel side has taken for traced
+ * since stays so: its event is still to come.
+ */
+int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags, uint64_t as_of);
 /*
  * Follows the logical contexts of a process: plants the runtime's probes, then tells the kernel where to look. 1, 0 if
  * there was nothing to do, or -errno. A fork's child is looked at from its first moment. Again for a process that has
@@ -52,8 +57,9 @@ int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r);
 bool loader__follows(const struct loader *l, uint32_t tgid);
 void loader__mislead(struct loader *l, uint32_t tgid); /* its contexts are not believed (any more) */
 void loader__unfollow(struct loader *l, uint32_t tgid); /* it has ended, or is another program now */
-/* Turns of event loops are hooked only while a process on the tested list runs. */
-int loader__loop_hooks(struct loader *l, bool on);
+
+/* 0, or the errno with which waits cannot be seen: threads and event loops prove no parent then. */
+int loader__waits_refused(const struct loader *l);
 
 /* Pipeline thread: what to capture of a connection. */
 void loader__control(struct loader *l, const struct ws_ctl *c);

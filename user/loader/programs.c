@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "user/base/log.h"
 #include "user/loader/kprobes.h"
@@ -39,15 +41,15 @@ static bool in_plan(const char *name, enum plan plan)
 	return true;
 }
 
-bool program__is_loop(const struct bpf_program *prog)
+static bool is_wait(const struct bpf_program *prog)
 {
-	return starts_with(bpf_program__name(prog), "loop_");
+	return starts_with(bpf_program__name(prog), "wait_") || starts_with(bpf_program__name(prog), "fx_wait_");
 }
 
 /* Iterators are run, not attached. */
 static bool attached_at_start(const struct bpf_program *prog)
 {
-	return !program__is_loop(prog) && !uprobe__is_runtime(prog) && !starts_with(bpf_program__section_name(prog), "iter/");
+	return !is_wait(prog) && !uprobe__is_runtime(prog) && !starts_with(bpf_program__section_name(prog), "iter/");
 }
 
 /* Functions come and go between kernels: a program whose function is not there is left out. */
@@ -62,12 +64,39 @@ static bool target_exists(const struct btf *kernel, const struct bpf_program *pr
 	return btf__find_by_name_kind(kernel, fn + 1, BTF_KIND_FUNC) > 0;
 }
 
+/* Kernels whose type information declares the argument of system calls only refuse programs that use it (5.10). */
+static bool syscall_readable(const struct btf *kernel, const struct bpf_program *prog)
+{
+	__s32 id = btf__find_by_name_kind(kernel, strchr(bpf_program__section_name(prog), '/') + 1, BTF_KIND_FUNC);
+	const struct btf_type *t = id > 0 ? btf__type_by_id(kernel, btf__type_by_id(kernel, id)->type) : NULL;
+
+	if (!t || !btf_vlen(t))
+		return false;
+	t = btf__type_by_id(kernel, btf_params(t)->type);
+	while (t && (btf_is_ptr(t) || btf_is_mod(t)))
+		t = btf__type_by_id(kernel, t->type);
+	return t && btf_is_struct(t);
+}
+
+/* Of each wait there are two: for plan fentry, and for all others, or where that cannot be had. */
+static bool wait_wanted(const struct programs *p, const struct btf *kernel, const struct bpf_program *prog)
+{
+	const char *name = bpf_program__name(prog);
+	char other[64];
+
+	if (starts_with(name, "fx_"))
+		return syscall_readable(kernel, prog);
+	snprintf(other, sizeof(other), "fx_%s", name);
+	return p->plan != PLAN_FENTRY || !syscall_readable(kernel, bpf_object__find_program_by_name(p->obj, other));
+}
+
 #define BIND(p, s)                                              \
 	do {                                                    \
 		(p)->obj = (s)->obj;                            \
 		(p)->cfg = (struct ws_config *)&(s)->rodata->cfg; \
 		(p)->proc_epoch = &(s)->data->proc_epoch;       \
-		(p)->loop_armed = &(s)->bss->loop_armed;        \
+		(p)->waits_seen = &(s)->bss->waits_seen;        \
+		(p)->wait_teacher = &(s)->bss->wait_teacher;    \
 		(p)->iter_done = &(s)->bss->iter_done;          \
 		(p)->iter_pass = &(s)->bss->iter_pass;          \
 	} while (0)
@@ -99,7 +128,9 @@ int programs__open(struct programs *p, enum plan plan, const struct features *f)
 	}
 	bind(p);
 	bpf_object__for_each_program(prog, p->obj) {
-		bpf_program__set_autoload(prog, in_plan(bpf_program__name(prog), plan) && target_exists(kernel, prog));
+		bool wanted = is_wait(prog) ? wait_wanted(p, kernel, prog) : target_exists(kernel, prog);
+
+		bpf_program__set_autoload(prog, wanted && in_plan(bpf_program__name(prog), plan));
 		if (p->uprobe_multi && uprobe__is_runtime(prog))
 			bpf_program__set_expected_attach_type(prog, (enum bpf_attach_type)UPROBE_MULTI_ATTACH_TYPE);
 	}
@@ -118,6 +149,10 @@ int programs__configure(struct programs *p, const struct loader_opts *o)
 	/* Kprobe and perf tracepoint programs are refused bpf_sk_storage_get. */
 	cfg->sk_storage = !p->legacy && (p->plan == PLAN_SOCKET || p->plan == PLAN_FENTRY);
 	cfg->trace_all = o->trace_all;
+	cfg->work_events = o->work_events;
+	cfg->by_port = o->ports != NULL;
+	if (o->ports)
+		memcpy(cfg->ports, o->ports, sizeof(cfg->ports));
 	if (getrandom(&cfg->kaddr_secret, sizeof(__u64), 0) < 0)
 		cfg->kaddr_secret = (__u64)(unsigned long)p;
 	memcpy(cfg->pattern, "traceparent:", 12);
@@ -184,11 +219,50 @@ static int attach_one(struct programs *p, struct bpf_program *prog)
 	return keep_link(p, bpf_program__attach(prog));
 }
 
+/* The programs cannot tell a set of epoll from other files: they see us wait for one. */
+static void show_epoll(struct programs *p)
+{
+	struct epoll_event none;
+	int fd = epoll_create1(EPOLL_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	*p->wait_teacher = (uint32_t)gettid();
+	epoll_wait(fd, &none, 1, 0);
+	*p->wait_teacher = 0;
+	close(fd);
+}
+
+/* Not without: a thread that may serve several requests at a time proves nothing. */
+static void attach_waits(struct programs *p)
+{
+	int first = p->n_links, err = 0;
+	struct bpf_program *prog;
+
+	bpf_object__for_each_program(prog, p->obj) {
+		if (!is_wait(prog) || !bpf_program__autoload(prog))
+			continue;
+		err = keep_link(p, bpf_program__attach(prog));
+		/* An architecture may lack some of the system calls. */
+		if (err && err != -ENOENT)
+			break;
+	}
+	if ((!err || err == -ENOENT) && p->n_links > first) {
+		show_epoll(p);
+		*p->waits_seen = 1;
+		return;
+	}
+	while (p->n_links > first)
+		bpf_link__destroy(p->links[--p->n_links]);
+	p->waits_refused = err ? -err : ENOENT;
+}
+
 int programs__attach(struct programs *p, const char **ret_name)
 {
 	struct bpf_program *prog;
 	int err;
 
+	attach_waits(p);
 	if (p->plan == PLAN_KPROBE) {
 		p->kprobes = kprobes__new();
 		if (!p->kprobes)

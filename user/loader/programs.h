@@ -20,7 +20,7 @@ struct programs {
 	struct bpf_object *obj;
 	struct ws_config *cfg; /* writable until programs__load() */
 	/* Variables of the running programs, see bpf/maps.bpf.h. */
-	volatile uint32_t *proc_epoch, *loop_armed, *iter_done, *iter_pass;
+	volatile uint32_t *proc_epoch, *waits_seen, *wait_teacher, *iter_done, *iter_pass;
 
 	enum plan plan;
 	bool legacy;
@@ -28,6 +28,7 @@ struct programs {
 	void *skel;
 	struct bpf_link *links[PROGRAMS_LINKS_MAX];
 	int n_links;
+	int waits_refused; /* 0, or the errno with which bpf/wait.bpf.c was: threads and event loops prove no parent then */
 	struct kprobes *kprobes; /* return probes of plan kprobe, or NULL */
 };
 
@@ -42,8 +43,6 @@ void programs__detach(struct programs *p);
 void programs__close(struct programs *p);
 
 int programs__map(const struct programs *p, const char *name); /* descriptor */
-/* Of one loop turn ("loop_"): attached by the loader when they are needed. */
-bool program__is_loop(const struct bpf_program *prog);
 /* Entries and returns that the kernel skipped (recursion, too many calls at once): transfers that nobody saw. */
 uint64_t programs__missed(const struct programs *p);
 

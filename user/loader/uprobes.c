@@ -21,6 +21,7 @@ static const char *const programs[__HOOK_CNT] = {
 	[HOOK_FUTURE_RESULT] = "rt_future_result",
 	[HOOK_QUEUE_PUT] = "rt_queue_put",
 	[HOOK_QUEUE_GET] = "rt_queue_got",
+	[HOOK_QUEUE_WAIT] = "rt_queue_wait",
 	[HOOK_UV_READ] = "rt_uv_read",
 	[HOOK_UV_READ_DONE] = "rt_uv_read_done",
 	[HOOK_UV_WRITE] = "rt_uv_write",
@@ -58,7 +59,7 @@ struct hooked {
 
 struct uprobes {
 	struct bpf_object *obj;
-	bool multi;
+	bool multi, work;
 	int *links; /* descriptors */
 	size_t n_links;
 	struct planted *sites;
@@ -70,7 +71,7 @@ bool uprobe__is_runtime(const struct bpf_program *prog)
 	return !strncmp(bpf_program__name(prog), "rt_", 3);
 }
 
-struct uprobes *uprobes__new(struct bpf_object *obj, bool multi)
+struct uprobes *uprobes__new(struct bpf_object *obj, bool multi, bool work)
 {
 	struct uprobes *u = mem__zalloc(sizeof(*u));
 
@@ -78,6 +79,7 @@ struct uprobes *uprobes__new(struct bpf_object *obj, bool multi)
 		return NULL;
 	u->obj = obj;
 	u->multi = multi;
+	u->work = work;
 	return u;
 }
 
@@ -240,11 +242,14 @@ static int plant_group(struct uprobes *u, const struct runtime_site *first, cons
 int uprobes__plant(struct uprobes *u, uint32_t tgid, const struct runtime *r)
 {
 	for (size_t i = 0; i < r->n_sites; i++) {
-		int err = u->multi ? plant_group(u, &r->sites[i], r->sites + r->n_sites) : plant_one(u, &r->sites[i]);
+		const struct runtime_site *s = &r->sites[i];
+		int err;
 
+		if (s->hook == HOOK_QUEUE_WAIT && !u->work)
+			continue;
+		err = u->multi ? plant_group(u, s, r->sites + r->n_sites) : plant_one(u, s);
 		if (err) {
-			log_debug("pid %u: %s+0x%llx: %s", tgid, r->sites[i].path, (unsigned long long)r->sites[i].offset,
-				  strerror(-err));
+			log_debug("pid %u: %s+0x%llx: %s", tgid, s->path, (unsigned long long)s->offset, strerror(-err));
 			return err;
 		}
 	}

@@ -15,8 +15,11 @@
 
 struct uprobes;
 
-/* NULL with ENOMEM; `obj` is borrowed. `multi`: its programs were loaded for uprobe_multi.h. */
-struct uprobes *uprobes__new(struct bpf_object *obj, bool multi);
+/*
+ * NULL with ENOMEM; `obj` is borrowed. `multi`: its programs were loaded for uprobe_multi.h; `work`: the ends of work
+ * items are wanted (HOOK_QUEUE_WAIT).
+ */
+struct uprobes *uprobes__new(struct bpf_object *obj, bool multi, bool work);
 void uprobes__free(struct uprobes *u);		       /* NULL ok; pulls all out */
 /* All of a runtime's sites: 0 or -errno. Again for a process that has imported more since. */
 int uprobes__plant(struct uprobes *u, uint32_t tgid, const struct runtime *r);

@@ -7,14 +7,14 @@
  */
 #include "user/match/exchange.h"
 
-#define ABANDONED_NS 60000000000ull
-#define OWN_NS 600000000000ull
+/* What is forgotten too early makes a wrong parent: filters, which rather remember too much. */
+static const struct recent_size abandoned_size = { .bits = 1u << 16, .period = 60000000000ull };
+static const struct recent_size own_size = { .bits = 1u << 20, .period = 600000000000ull };
 
 bool content__find(struct match *m, struct exchange *x)
 {
 	struct proc *p = proc__find(m, x->tgid, false);
 	struct exchange *found = NULL;
-	uint64_t own;
 
 	if (!p || p->opaque || !x->request_key)
 		return false;
@@ -25,16 +25,12 @@ bool content__find(struct match *m, struct exchange *x)
 			return false;
 		found = s;
 	}
-	for (uint32_t i = 0; found && i < ABANDONED_SLOTS; i++)
-		if (p->abandoned[i].key == x->request_key && m->now < p->abandoned[i].until)
-			return false;
-	own = x->request_key % OWN_CALLS_SLOTS;
 	if (!found) {
-		p->own_calls[own].key = x->request_key;
-		p->own_calls[own].until = m->now + OWN_NS;
+		recent__add(&p->own_calls, &own_size, x->request_key, m->now);
 		return false;
 	}
-	if (found->n_waiting || (p->own_calls[own].key == x->request_key && m->now < p->own_calls[own].until))
+	if (found->n_waiting || recent__has(&p->abandoned, &abandoned_size, x->request_key, m->now) ||
+	    recent__has(&p->own_calls, &own_size, x->request_key, m->now))
 		return false;
 	parent__set(x, found, EVIDENCE_CONTENT, EDGE_FINAL);
 	if (x->parent) {
@@ -46,12 +42,6 @@ bool content__find(struct match *m, struct exchange *x)
 
 void content__abandoned(struct exchange *s)
 {
-	struct proc *p = s->proc;
-	uint32_t slot;
-
-	if (!p || !s->request_key)
-		return;
-	slot = p->n_abandoned++ % ABANDONED_SLOTS;
-	p->abandoned[slot].key = s->request_key;
-	p->abandoned[slot].until = s->m->now + ABANDONED_NS;
+	if (s->proc && s->request_key)
+		recent__add(&s->proc->abandoned, &abandoned_size, s->request_key, s->m->now);
 }

@@ -5,6 +5,7 @@
 
 #include "user/base/hash.h"
 #include "user/base/pool.h"
+#include "user/base/recent.h"
 #include "user/match/match.h"
 #include "user/model/stats.h"
 
@@ -39,6 +40,7 @@ struct exchange {
 	struct exchange *wait_next;   /* finished, identity not settled yet */
 
 	bool server, open, answered, discarded;
+	bool internal; /* neither end of a connection: a work item (work.c) */
 	uint64_t xid;
 	uint64_t pos, end_pos;	 /* of the request; end_pos 0: not ended yet */
 	uint64_t resp_pos, resp_end;
@@ -47,6 +49,7 @@ struct exchange {
 	bool nonblock;		 /* … on a descriptor that does not block */
 	uint64_t reader;	 /* server: key of the thread or goroutine that read the end of the head, 0: not known */
 	uint64_t start, end;	 /* CLOCK_MONOTONIC */
+	uint32_t sent;		 /* client: by the call that wrote the first byte, with what else it wrote */
 	uint64_t floor;		 /* client: when it had the answer before this on its connection, 0: none */
 	struct span *span;
 
@@ -71,7 +74,13 @@ struct exchange {
 	enum edge edge;
 	enum match_evidence evidence;
 	uint32_t woken;	     /* unconfirmed: the context that has to answer; 0: the thread. server: that answered */
+	struct exchange *via; /* client: the work item between it and the parent, counted; NULL: none */
+	uint64_t began;	      /* internal: when its thread had it */
 	uint64_t exit_until; /* provisional: its thread has to be gone by then; 0: the parent is still open */
+	bool exited;	     /* unconfirmed: by another thread than the request's, which has ended */
+	bool parked;	     /* server: its thread has waited for others before it was answered */
+	bool streams;	     /* server: in match.streaming, while calls of it are unconfirmed and it is being answered */
+	struct exchange *stream_next;
 	uint32_t heirs[WS_HEIRS]; /* … or these goroutines; 0: none, or ended */
 	bool alone;		  /* provisional: no other request has been alive in its process since the parent began */
 
@@ -119,12 +128,6 @@ struct came {
 #define CAME_SLOTS 8192
 #define CAME_WAYS 4
 
-/* Requests abandoned last, of a process. */
-#define ABANDONED_SLOTS 64
-
-/* Calls of its own, of a process. */
-#define OWN_CALLS_SLOTS 64
-
 /* Threads that have called out with no request of theirs open: the newest few of a process. */
 #define OWN_SLOTS 8
 
@@ -147,13 +150,8 @@ struct proc {
 	uint32_t n_own;
 	bool autonomous;	/* calls out with no request alive: it has work of its own */
 	uint64_t drains_until;	/* threads or goroutines that requests started did more than one piece of work */
-	struct {
-		uint64_t key, until;
-	} abandoned[ABANDONED_SLOTS]; /* request_key of requests that their peer has given up */
-	uint32_t n_abandoned;
-	struct {
-		uint64_t key, until;
-	} own_calls[OWN_CALLS_SLOTS]; /* request_key of calls that nobody had asked for, by key */
+	struct recent abandoned; /* request_key of requests that their peer has given up (content.c) */
+	struct recent own_calls; /* … of calls that nobody had asked for */
 	uint64_t crossed_until;	  /* requests were answered in each other's turns */
 	uint64_t abandoned_until; /* what an abandoned request has queued may start in another's turn */
 };
@@ -163,6 +161,8 @@ struct thread {
 	UT_hash_handle hh;
 	uint64_t key;
 	uint32_t n_live; /* server exchanges read by it and still open */
+	struct exchange *work;	/* the item that it runs, counted; NULL: none */
+	uint64_t parks_until;	/* it has waited for others, with a request of its own open; after that, that is forgotten */
 	uint64_t several_until; /* it serves several connections at a time: what it does is not one request's */
 };
 
@@ -193,6 +193,7 @@ struct match {
 	struct join_table clients, servers;
 	struct exchange *waiting, **waiting_tail;
 	struct exchange *provisional; /* by child_next, each counted */
+	struct exchange *streaming; /* requests, by stream_next, each counted */
 	struct exchange *settling, **settling_tail; /* requests whose calls wait (turn.c), each counted */
 	uint32_t held;
 	struct pool pool; /* exchanges */
@@ -202,13 +203,20 @@ struct match {
 struct exchange *exchange__new(struct match *m, struct match_conn *c, bool server, uint64_t now);
 struct exchange *exchange__get(struct exchange *x);
 void exchange__put(struct exchange *x); /* NULL ok */
+/* One that is on no book yet: there is nothing to tell of it. */
+void exchange__forget(struct exchange *x);
+/* It is over; takes over the reference of whoever held it while it was open. */
+void exchange__finish(struct match *m, struct exchange *x, uint64_t ts, bool aborted);
 
 /* proc.c */
 struct proc *proc__find(struct match *m, uint32_t tgid, bool create);
+void proc__free(struct match *m, struct proc *p);
 uint64_t thread__key(uint32_t tid);
 uint64_t thread__goroutine(uint32_t tgid, uint32_t number);
 struct thread *thread__find(struct match *m, uint64_t key, bool create);
 void thread__exit(struct match *m, uint64_t key);
+/* It has gone to wait for new connections, or other clients'. */
+void thread__waits(struct match *m, uint32_t tgid, uint64_t key);
 void live__add(struct exchange *x);
 void live__remove(struct exchange *x);
 void procs__free(struct match *m);
@@ -216,7 +224,9 @@ void procs__free(struct match *m);
 /* parent.c: decides the edge of a client exchange from the token of its first byte. */
 void parent__find(struct match *m, struct exchange *x, const struct ws_token *token);
 /* Who answers confirms or refutes; `token` of the answer, NULL: none, or not known. */
-void parent__on_response(struct exchange *server, uint32_t tid, const struct ws_token *token);
+void parent__on_response(struct exchange *server, const struct ws_token *token);
+/* Its thread waits for others. `whole`: it has read all of the request. */
+void parent__parked(struct exchange *server, bool whole);
 void parent__on_end(struct exchange *server, bool aborted);	   /* what is still provisional is refused */
 void parent__on_thread_exit(struct match *m, uint32_t tid);
 void parent__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number);
@@ -249,6 +259,11 @@ void turn__find(struct match *m, struct exchange *x, const struct ws_token *toke
 void turn__answered(struct exchange *server, const struct ws_token *token);
 void turn__ended(struct exchange *server, bool aborted);
 void turn__tick(struct match *m, uint64_t now);
+
+/* work.c */
+void work__found_parent(struct match *m, struct exchange *call); /* is there a work item in between? */
+void work__thread_ends(struct match *m, struct thread *t);
+void work__process_ends(struct match *m, uint32_t tgid); /* 0: every process's */
 
 /* join.c */
 void ends__add(struct match *m, const struct stream_conn *c, int n);

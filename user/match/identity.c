@@ -51,7 +51,7 @@ static void settle_root(struct match *m, struct exchange *x)
 
 static void settle_child(struct exchange *x)
 {
-	struct exchange *p = x->parent;
+	struct exchange *p = x->via && !x->via->left_out ? x->via : x->parent;
 	struct span *s = x->span;
 
 	take_trace(x, p->trace_id, p->flags);
@@ -86,6 +86,10 @@ static bool settle_place(struct match *m, struct exchange *x)
 	}
 	if (x->telemetry)
 		return false;
+	if (!p && x->internal) {
+		leave_out(x, DROP_UNPROVEN);
+		return true;
+	}
 	if (!p || !p->left_out)
 		return true;
 	if (p->why == DROP_PATH_EXCLUDED || p->why == DROP_TELEMETRY)
@@ -107,6 +111,8 @@ bool identity__settle(struct match *m, struct exchange *x, uint64_t now, int dep
 	if (x->parent && depth >= MAX_DEPTH)
 		parent__refuse(x, "nested too deep");
 	if (x->parent && !identity__settle(m, x->parent, now, depth + 1))
+		return false;
+	if (x->via && !identity__settle(m, x->via, now, depth + 1))
 		return false;
 	if (!settle_place(m, x) || !candidates__settle(m, x, now, depth))
 		return false;

@@ -11,6 +11,8 @@
 #define JOIN_WAIT_NS 1000000000ull
 /* What a call that sends may take from the first byte's departure to its return, by which it is stamped. */
 #define SEND_NS 100000000ull
+/* One of more than a socket's buffer takes waits for the reader, who may answer before: as long as a join is waited for. */
+#define SEND_AT_ONCE 65536
 
 static void end_key(struct client_end *e, const struct conn_addr *a)
 {
@@ -110,11 +112,12 @@ static bool is_anothers(const struct exchange *server, uint32_t tgid)
 	return connected && connected != tgid;
 }
 
-static bool was_over(const struct exchange *server, uint64_t ts)
+static bool was_over(const struct exchange *server, const struct exchange *client)
 {
 	uint64_t ended = server->conn ? server->conn->pub->ended_ts : server->end;
+	uint64_t send = client->sent > SEND_AT_ONCE ? JOIN_WAIT_NS : SEND_NS;
 
-	return (ended && ended < ts) || (!server->open && server->end + SEND_NS < ts);
+	return (ended && ended < client->start) || (!server->open && server->end + send < client->start);
 }
 
 /*
@@ -127,7 +130,7 @@ static bool is_pair(const struct exchange *client, const struct exchange *server
 {
 	if (!str__eq(client->span->op, server->span->op) || !str__eq(client->span->target, server->span->target))
 		return false;
-	if (client->key.kind == 1 && (was_over(server, client->start) || is_anothers(server, client->tgid)))
+	if (client->key.kind == 1 && (was_over(server, client) || is_anothers(server, client->tgid)))
 		return false;
 	return server->start >= client->floor && (client->open || server->start <= client->end);
 }

@@ -84,10 +84,18 @@ void exchange__put(struct exchange *x)
 
 		join__withdraw(x);
 		candidates__drop(x);
+		exchange__put(x->via); /* that has none itself */
 		span__free(x->span);
 		pool__put(&x->m->pool, x);
 		x = parent;
 	}
+}
+
+void exchange__forget(struct exchange *x)
+{
+	x->m->held--;
+	stats__hold(ST_MATCH, -1);
+	exchange__put(x);
 }
 
 static void conn_link(struct match_conn *c, struct exchange *x)
@@ -144,7 +152,7 @@ static void emit(struct match *m, struct exchange *x, uint64_t now)
 	count_parent(x);
 	s->start_ns = x->start + m->wall_offset;
 	s->end_ns = (x->end > x->start ? x->end : x->start) + m->wall_offset;
-	s->kind = x->server ? SPAN_SERVER : SPAN_CLIENT;
+	s->kind = x->server ? SPAN_SERVER : x->internal ? SPAN_INTERNAL : SPAN_CLIENT;
 	s->tgid = x->tgid;
 	if (x->evidence != EVIDENCE_NONE) {
 		s->evidence = evidence_names[x->evidence];
@@ -194,8 +202,7 @@ static void flush_waiting(struct match *m, uint64_t now)
 	m->waiting_tail = at;
 }
 
-/* The exchange is over; takes over the reference of the connection's list. */
-static void finish(struct match *m, struct exchange *x, uint64_t ts, bool aborted)
+void exchange__finish(struct match *m, struct exchange *x, uint64_t ts, bool aborted)
 {
 	x->open = false;
 	x->telemetry = false; /* if nobody has answered it, it is a request like others */
@@ -325,11 +332,13 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 		if (x->has_ctx)
 			parent__context_came(x);
 	} else {
+		x->sent = t ? t->len : 0;
 		if (c->match->done && c->match->done->end <= x->start)
 			x->floor = c->match->done->end;
 		parent__find(m, x, t ? &t->token : NULL);
 		if (x->has_ctx)
 			parent__on_context(m, x);
+		work__found_parent(m, x);
 		if (m->opts.links_max)
 			candidates__note(m, x);
 	}
@@ -369,7 +378,7 @@ static void on_response(struct match *m, struct exchange *x, const struct msg *m
 		x->span->status = SPAN_ERROR;
 	x->answered_by = t ? t->tid : 0;
 	if (x->server)
-		parent__on_response(x, x->answered_by, t ? &t->token : NULL);
+		parent__on_response(x, t ? &t->token : NULL);
 }
 
 static void on_abort(struct match *m, struct exchange *x, const struct msg *msg)
@@ -388,7 +397,7 @@ static void on_abort(struct match *m, struct exchange *x, const struct msg *msg)
 			x->span->display_status = span__dup(x->span, STR("unfinished"));
 	}
 	add_attrs(x, msg);
-	finish(m, x, msg->ts_ns, true);
+	exchange__finish(m, x, msg->ts_ns, true);
 }
 
 void match__msg(void *ctx, struct stream_conn *c, const struct msg *msg, const struct transfer *t)
@@ -417,7 +426,7 @@ void match__msg(void *ctx, struct stream_conn *c, const struct msg *msg, const s
 	case MSG_RESPONSE_END:
 		x->resp_end = msg->pos;
 		add_attrs(x, msg);
-		finish(m, x, msg->ts_ns, false);
+		exchange__finish(m, x, msg->ts_ns, false);
 		break;
 	default:
 		on_abort(m, x, msg);
@@ -526,9 +535,7 @@ void match__connect_failed(void *ctx, struct stream_conn *c, int err, const stru
 	take_identity(m, x, c);
 	parent__find(m, x, token);
 	if (x->edge == EDGE_NONE) { /* outside of a traced request: no exchange at all */
-		m->held--;
-		stats__hold(ST_MATCH, -1);
-		exchange__put(x);
+		exchange__forget(x);
 		return;
 	}
 	stats__in(ST_MATCH, 1);
@@ -537,7 +544,7 @@ void match__connect_failed(void *ctx, struct stream_conn *c, int err, const stru
 	x->span->display_status = span__dup(x->span, str__of(type));
 	span__add_str(x->span, "error.type", str__of(type));
 	add_peer(x->span, c);
-	finish(m, x, ts, false);
+	exchange__finish(m, x, ts, false);
 }
 
 void match__ingress(void *ctx, struct stream_conn *c, const struct ws_ev_data *ev)
@@ -558,6 +565,10 @@ void match__proc(void *ctx, const struct ws_ev_proc *ev)
 		thread__exit(m, thread__key(ev->tid));
 		return;
 	}
+	if (ev->what == WS_PROC_THREAD_WAITS) {
+		thread__waits(m, ev->tgid, thread__key(ev->tid));
+		return;
+	}
 	if (ev->what == WS_PROC_GOROUTINE_EXIT) {
 		parent__on_goroutine_exit(m, ev->tgid, ev->tid);
 		return;
@@ -567,11 +578,10 @@ void match__proc(void *ctx, const struct ws_ev_proc *ev)
 		p->receiver = false; /* another program: it has to show it again */
 	if (!p || ev->what != WS_PROC_EXIT)
 		return;
+	work__process_ends(m, ev->tgid);
 	while (p->live)
 		live__remove(p->live); /* its exchanges end with their connections */
-	HASH_DEL(m->procs, p);
-	mem__free(p->came);
-	mem__free(p);
+	proc__free(m, p);
 }
 
 /* ---- life -------------------------------------------------------------------------------------------- */
@@ -601,6 +611,7 @@ void match__flush(struct match *m, uint64_t now)
 {
 	if (now > m->now)
 		m->now = now;
+	work__process_ends(m, 0);
 	parent__tick(m, UINT64_MAX);
 	for (struct exchange *x = m->waiting; x; x = x->wait_next)
 		decide(x);

@@ -93,6 +93,7 @@ void match__connect_failed(void *m, struct stream_conn *c, int err, const struct
 			   uint64_t start_ts, uint64_t ts);
 void match__ingress(void *m, struct stream_conn *c, const struct ws_ev_data *ev);
 void match__proc(void *m, const struct ws_ev_proc *ev);
+void match__work(void *m, const struct ws_ev_work *ev);
 
 void match__clock(struct match *m, int64_t wall_offset);
 void match__tick(struct match *m, uint64_t now);

@@ -57,11 +57,15 @@
 /* What a thread calls so soon after an answer may be the rest of that request's work. */
 #define REST_NS 1000000000ull
 
+/* A thread that serves several waits for the others that soon after it has done something for one. */
+#define STAYS_NS 1000000000ull
+
 #define OWN "this thread also calls out by itself"
 #define SEVERAL "this thread serves several connections at a time"
 /* Who has been seen to drain a queue does it again within that time, and sometimes finds one item only. */
 #define DRAINS_NS 60000000000ull
 #define DRAINS "what requests start in this process has drained queues"
+#define READS_OTHERS "its thread has read something else since its request"
 #define OTHER_READER "it has read of its request, but another one serves it"
 
 static bool allowed(const struct exchange *x, enum match_evidence e)
@@ -255,7 +259,7 @@ static void by_callback(struct match *m, struct exchange *x, const struct ws_tok
 
 static bool serves_several(const struct exchange *server)
 {
-	return server->thread && server->m->now < server->thread->several_until;
+	return server->parked || (server->thread && server->m->now < server->thread->several_until);
 }
 
 /* Called out while it served nothing. */
@@ -288,31 +292,72 @@ bool parent__alone(const struct exchange *s)
 	return s->proc && s->proc->n_live == 1 && s->proc->last_end < s->start;
 }
 
-/* Unconfirmed calls of a request, by who answers it: this thread, in a task (0: none) that its read had woken. */
-static void confirm_children(struct exchange *server, uint32_t tid, uint32_t woken)
+/* Would its thread have waited for others by now, if it did? Right behind a call, it does. */
+static bool has_stayed(const struct exchange *x)
 {
-	struct exchange *x;
+	return !x->open && x->m->now >= x->end + STAYS_NS;
+}
 
-	while ((x = server->children)) {
-		server->children = x->child_next;
-		x->child_next = NULL;
+/*
+ * Unconfirmed calls of a request, by who answers it: this thread, in a task (0: none) that its read had woken. While
+ * the answer is not complete the thread may still show that it serves several.
+ */
+static void confirm_children(struct exchange *server, uint32_t tid, uint32_t woken, bool over)
+{
+	struct exchange **at = &server->children, *x;
+
+	while ((x = *at)) {
+		const char *why = NULL;
+
 		if (x->woken && x->woken != woken)
-			parent__refuse(x, "its request was answered by another task");
-		else if (!x->woken && tid != server->tid)
-			parent__refuse(x, "its request was answered by another thread");
+			why = "its request was answered by another task";
+		else if (!x->woken && !x->exited && tid != server->tid)
+			why = "its request was answered by another thread";
 		else if (!x->woken && serves_several(server))
-			parent__refuse(x, SEVERAL);
+			why = SEVERAL;
+		else if (!x->woken && !over && !has_stayed(x)) {
+			at = &x->child_next;
+			continue;
+		}
+		*at = x->child_next;
+		x->child_next = NULL;
+		if (why)
+			parent__refuse(x, why);
 		else
 			x->edge = EDGE_FINAL;
 		exchange__put(x);
 	}
 }
 
-/* Its answer has begun (a stream): whoever writes that is known already. */
+/* Its answer has begun: whoever writes that is known. A stream may go on for hours, and its calls should not wait. */
 static void confirm_if_answering(struct exchange *server)
 {
-	if (server->answered)
-		confirm_children(server, server->answered_by, server->woken);
+	struct match *m = server->m;
+
+	if (!server->answered)
+		return;
+	confirm_children(server, server->answered_by, server->woken, false);
+	if (!server->children || server->streams)
+		return;
+	server->streams = true;
+	server->stream_next = m->streaming;
+	m->streaming = exchange__get(server);
+}
+
+static void look_at_streams(struct match *m)
+{
+	struct exchange **at = &m->streaming, *server;
+
+	while ((server = *at)) {
+		confirm_children(server, server->answered_by, server->woken, !server->open);
+		if (server->children) {
+			at = &server->stream_next;
+			continue;
+		}
+		*at = server->stream_next;
+		server->streams = false;
+		exchange__put(server);
+	}
 }
 
 static void by_thread(struct match *m, struct exchange *x, const struct ws_token *t)
@@ -326,8 +371,11 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 		return;
 	}
 	if (!s || !s->open || s->tgid != x->tgid) {
+		const struct thread *thread = thread__find(m, thread__key(x->tid), false);
+
+		/* What the thread has read last is no open request: work of its own, or of the one that it has put aside for that. */
 		note_own_work(m, x->tgid, x->tid);
-		parent__refuse(x, NULL); /* the thread's last request was over: work of its own */
+		parent__refuse(x, thread && thread->n_live ? READS_OTHERS : NULL);
 		return;
 	}
 	if (has_own_work(s)) {
@@ -342,7 +390,7 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 		parent__refuse(x, OTHER_READER);
 		return;
 	}
-	if (serves_several(s)) {
+	if (serves_several(s) || t->flags & WS_TOKEN_PARKED) {
 		parent__refuse(x, SEVERAL);
 		return;
 	}
@@ -371,7 +419,7 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 		parent__refuse(x, OTHER_READER);
 	else if (handed && s->thread && s->thread->n_live > 1)
 		parent__refuse(x, "two requests were live on this thread");
-	else if (handed && serves_several(s))
+	else if (handed && (serves_several(s) || t->flags & WS_TOKEN_PARKED))
 		parent__refuse(x, SEVERAL);
 	else if (handed && has_own_work(s))
 		parent__refuse(x, OWN);
@@ -548,12 +596,12 @@ void parent__on_context(struct match *m, struct exchange *x)
 		parent__refuse(x, NULL); /* an SDK's: its span is the parent (identity.c takes the context) */
 }
 
-void parent__on_response(struct exchange *server, uint32_t tid, const struct ws_token *token)
+void parent__on_response(struct exchange *server, const struct ws_token *token)
 {
 	if (token && token->kind == WS_TOK_TURN)
 		turn__answered(server, token);
 	server->woken = token && token->flags & WS_TOKEN_WOKEN ? token->by : 0;
-	confirm_children(server, tid, server->woken);
+	confirm_if_answering(server);
 }
 
 /* Made by a goroutine that was made by another, which has still to end. */
@@ -562,10 +610,30 @@ static bool is_heir(const struct exchange *x)
 	return x->heirs[0] || x->heirs[1];
 }
 
+void parent__parked(struct exchange *server, bool whole)
+{
+	struct exchange **at = &server->children, *x;
+
+	if (whole) {
+		server->parked = true; /* what is unconfirmed is refused with the rest */
+		return;
+	}
+	while ((x = *at)) {
+		if (x->woken) {
+			at = &x->child_next;
+			continue;
+		}
+		*at = x->child_next;
+		x->child_next = NULL;
+		parent__refuse(x, SEVERAL);
+		exchange__put(x);
+	}
+}
+
 void parent__on_end(struct exchange *server, bool aborted)
 {
 	/* Not answered at all: nobody else took it, so what the thread did until its peer went away, it did for it. */
-	confirm_children(server, server->answered ? server->answered_by : server->tid, server->woken);
+	confirm_children(server, server->answered ? server->answered_by : server->tid, server->woken, true);
 	for (struct exchange *x = server->m->provisional; x; x = x->child_next)
 		if (x->parent == server && !is_heir(x))
 			x->exit_until = server->m->now + EXIT_NS;
@@ -584,6 +652,16 @@ static void note_drain(struct match *m, uint32_t tgid)
 		p->drains_until = m->now + DRAINS_NS;
 }
 
+/* The thread that made its thread may still show that it serves several. */
+static void await_maker(struct exchange *x)
+{
+	x->exited = true;
+	x->edge = EDGE_UNCONFIRMED;
+	x->child_next = x->parent->children;
+	x->parent->children = exchange__get(x);
+	confirm_if_answering(x->parent);
+}
+
 /* What a thread or goroutine has done that has ended by now: for its request, or for whoever filled a queue? */
 static void judge_heir(struct exchange *x, bool drained, const char *why)
 {
@@ -593,6 +671,8 @@ static void judge_heir(struct exchange *x, bool drained, const char *why)
 		parent__refuse(x, why);
 	else if (p && x->m->now < p->drains_until && !x->alone)
 		parent__refuse(x, DRAINS);
+	else if (x->parent->open && !is_heir(x) && x->evidence == EVIDENCE_INHERITED)
+		await_maker(x);
 	else
 		x->edge = EDGE_FINAL;
 }
@@ -712,6 +792,7 @@ void parent__tick(struct match *m, uint64_t now)
 	struct exchange **at = &m->provisional, *x;
 
 	turn__tick(m, now);
+	look_at_streams(m);
 	while ((x = *at)) {
 		if (!outlived(x, now)) {
 			at = &x->child_next;

@@ -25,6 +25,15 @@ struct proc *proc__find(struct match *m, uint32_t tgid, bool create)
 	return p;
 }
 
+void proc__free(struct match *m, struct proc *p)
+{
+	HASH_DEL(m->procs, p);
+	recent__free(&p->abandoned);
+	recent__free(&p->own_calls);
+	mem__free(p->came);
+	mem__free(p);
+}
+
 uint64_t thread__key(uint32_t tid)
 {
 	return tid;
@@ -65,8 +74,30 @@ void thread__exit(struct match *m, uint64_t key)
 {
 	struct thread *t = thread__find(m, key, false);
 
+	if (t)
+		work__thread_ends(m, t);
 	if (t && !t->n_live)
 		thread_free(m, t);
+}
+
+void thread__waits(struct match *m, uint32_t tgid, uint64_t key)
+{
+	struct thread *t = thread__find(m, key, false);
+	struct proc *p = t && t->n_live ? proc__find(m, tgid, false) : NULL;
+	bool parked = false;
+
+	for (struct exchange *x = p ? p->live : NULL; x; x = x->live_next) {
+		if (x->thread != t)
+			continue;
+		/* What it has done before it had the whole request was not for it; waiting for the rest is no sign. */
+		parent__parked(x, x->end_pos != 0);
+		parked |= x->end_pos != 0;
+	}
+	if (!parked)
+		return;
+	if (m->now < t->parks_until)
+		t->several_until = m->now + SEVERAL_NS; /* it makes a habit of it */
+	t->parks_until = m->now + SEVERAL_NS;
 }
 
 /* Requests that were pipelined are not meant: they are answered one after the other. */
@@ -120,7 +151,7 @@ void live__remove(struct exchange *x)
 	}
 	x->thread = NULL;
 	/* A worker's next request finds it here; of servers that make a thread per connection not all are kept. */
-	if (t && --t->n_live == 0 && x->m->now >= t->several_until && HASH_COUNT(x->m->threads) > THREADS_KEPT)
+	if (t && --t->n_live == 0 && !t->work && x->m->now >= t->several_until && HASH_COUNT(x->m->threads) > THREADS_KEPT)
 		thread_free(x->m, t);
 }
 
@@ -131,9 +162,7 @@ void procs__free(struct match *m)
 	struct proc *p, *tp;
 
 	HASH_ITER(hh, m->procs, p, tp) {
-		HASH_DEL(m->procs, p);
-		mem__free(p->came);
-		mem__free(p);
+		proc__free(m, p);
 	}
 	HASH_ITER(hh, m->threads, t, tt) {
 		HASH_DEL(m->threads, t);

@@ -46,6 +46,7 @@
 	X(TELEMETRY, "telemetry itself", "--no-default-excludes shows it")                        \
 	X(RECEIVER, "of a telemetry receiver", "--no-default-excludes shows it")                  \
 	X(PATH_EXCLUDED, "path left out by configuration", NULL)                                  \
+	X(UNPROVEN, "work items whose request is not proven", NULL)                               \
 	X(SAMPLED_OUT, "sampled out", NULL)                                                       \
 	X(NO_MEMORY, "out of memory", NULL)                                                       \
 	X(QUEUE_FULL, "export queue full", "is the collector keeping up? raise --queue-size")     \

@@ -20,7 +20,7 @@
 #include "user/base/mem.h"
 #include "user/model/stats.h"
 #include "user/proto/http1_attrs.h"
-#include "user/proto/http1_chunk.h"
+#include "user/model/chunked.h"
 #include "user/proto/http1_head.h"
 #include "user/proto/proto.h"
 
@@ -49,6 +49,7 @@ struct flow {
 	bool waits;	   /* … and waits for its request */
 	bool lost_chunked; /* LOST inside a chunked body whose end may still be seen */
 	bool fresh;	   /* LOST, and nothing seen since the last skip */
+	bool believed;	   /* the last message's end was: a body may hold what looks like a last chunk */
 	uint64_t xid;	   /* of the message whose body passes; 0: nobody's */
 	uint64_t left;
 	size_t scan;	/* http1_head__parse */
@@ -77,6 +78,7 @@ struct http1 {
 	bool shaken;
 	uint32_t holes; /* that have shaken it so far */
 	bool tunnel;
+	bool doubt; /* bytes have passed unseen in which the first answer may have ended, and others have begun */
 	bool request_ended;
 	int err;	 /* of the end of the request direction */
 	uint64_t end_ts; /* of the first end of a direction */
@@ -250,6 +252,18 @@ static void lose_pairs(struct http1 *h, uint64_t ts, const struct proto_io *io)
 	shake(h);
 }
 
+/*
+ * Requests waited for their answers when the framing of the first one's was hidden, and nothing has shown its end since:
+ * which of them are answered cannot be known.
+ */
+static void settle_doubt(struct http1 *h, const struct proto_io *io)
+{
+	if (!h->doubt)
+		return;
+	h->doubt = false;
+	lose_pairs(h, h->flow[PROTO_RESPONSE].end_ts, io);
+}
+
 /* Bytes passed unseen that may have held the start of a message. */
 static void on_hole(struct http1 *h, enum proto_dir dir, uint64_t pos, uint64_t ts, const struct proto_io *io)
 {
@@ -332,6 +346,7 @@ static void begin_body(struct http1 *h, enum proto_dir dir, const struct http1_h
 
 	f->body = 0;
 	f->trailer = 0;
+	f->believed = false;
 	if (none) {
 		end_message(h, dir, end, ts, io);
 	} else if (head->cut) {
@@ -470,6 +485,16 @@ static ssize_t on_response(struct http1 *h, const struct slice *s, const struct 
 	return (ssize_t)len;
 }
 
+/* A chunked body whose framing is hidden seems to end here: known again, because this was seen. */
+static void believe_end(struct http1 *h, enum proto_dir dir, uint64_t pos, uint64_t ts, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[dir];
+
+	f->state = TRAILER;
+	end_message(h, dir, pos, ts, io);
+	f->believed = true;
+}
+
 /* ---- heads --------------------------------------------------------------------------------------------- */
 
 /* Behind CONNECT and Upgrade it is for the response to say what the next bytes are; they wait for its end. */
@@ -485,6 +510,22 @@ static ssize_t too_long(struct http1 *h, const struct slice *s, const struct pro
 	struct flow *f = &h->flow[s->dir];
 
 	book_drop(f, DROP_TRUNCATED);
+	on_hole(h, s->dir, s->pos + s->len, s->ts_ns, io);
+	return (ssize_t)s->len;
+}
+
+/* Where no answer is due a request may have any method; else this may be a body. */
+static int is_head(const struct http1 *h, const struct slice *s)
+{
+	return s->dir == PROTO_REQUEST ? http1_head__is_request(s->data, s->len, h->count > 0) :
+					 http1_head__is_response(s->data, s->len);
+}
+
+/* The body goes on behind the end that was believed. Its exchange is over; what follows is not to suffer from it. */
+static ssize_t disbelieve(struct http1 *h, const struct slice *s, const struct proto_io *io)
+{
+	h->flow[s->dir].believed = false;
+	stats.gap_bytes += s->len;
 	on_hole(h, s->dir, s->pos + s->len, s->ts_ns, io);
 	return (ssize_t)s->len;
 }
@@ -505,6 +546,8 @@ static ssize_t parse_head(struct http1 *h, const struct slice *s, const struct p
 		blank++;
 	if (blank)
 		return (ssize_t)blank;
+	if (f->believed && is_head(h, s) < 0)
+		return disbelieve(h, s, io);
 	if (!request && !h->count && !h->shaken && !s->cut) {
 		book_begin(f);
 		f->waits = true;
@@ -549,12 +592,12 @@ static ssize_t parse_chunk_line(struct http1 *h, const struct slice *s, const st
 {
 	struct flow *f = &h->flow[s->dir];
 	size_t used;
-	ssize_t len = http1_chunk__line(s->data, s->len, &used);
+	ssize_t len = chunked__line(s->data, s->len, &used);
 	int64_t size;
 
 	if (len < 0)
 		return s->len < CHUNK_LINE_MAX ? 0 : malformed(f);
-	size = http1_chunk__size(s->data, (size_t)len);
+	size = chunked__size(s->data, (size_t)len);
 	if (size < 0)
 		return malformed(f);
 	f->left = (uint64_t)size;
@@ -571,7 +614,7 @@ static ssize_t parse_chunk_end(struct http1 *h, const struct slice *s)
 
 	if (s->data[0] == '\r' && s->len < 2)
 		return 0;
-	if (http1_chunk__line(s->data, s->len, &used) != 0)
+	if (chunked__line(s->data, s->len, &used) != 0)
 		return malformed(f);
 	f->state = CHUNK_LINE;
 	return (ssize_t)used;
@@ -581,7 +624,7 @@ static ssize_t parse_trailer(struct http1 *h, const struct slice *s, const struc
 {
 	struct flow *f = &h->flow[s->dir];
 	size_t used;
-	ssize_t len = http1_chunk__line(s->data, s->len, &used);
+	ssize_t len = chunked__line(s->data, s->len, &used);
 
 	if (len < 0)
 		return f->trailer + s->len < TRAILER_MAX ? 0 : malformed(f);
@@ -615,9 +658,8 @@ static ssize_t parse_lost(struct http1 *h, const struct slice *s, const struct p
 		f->state = HEAD;
 		return parse_head(h, s, io);
 	}
-	if (f->lost_chunked && f->xid && http1_chunk__last_at_end(s->data, s->len, f->fresh, &keep)) {
-		f->state = TRAILER; /* known again: this end is one that was seen */
-		end_message(h, s->dir, s->pos + s->len, s->ts_ns, io);
+	if (f->lost_chunked && f->xid && chunked__last_at_end(s->data, s->len, f->fresh, &keep)) {
+		believe_end(h, s->dir, s->pos + s->len, s->ts_ns, io);
 		return (ssize_t)s->len;
 	}
 	if (keep == s->len && !s->cut)
@@ -667,6 +709,7 @@ static ssize_t http1_parse(void *st, const struct slice *s, const struct proto_i
 
 	if (h->tunnel)
 		return PROTO_END_TUNNEL;
+	settle_doubt(h, io);
 	switch (h->flow[s->dir].state) {
 	case HEAD:
 		return parse_head(h, s, io);
@@ -688,8 +731,8 @@ static ssize_t http1_parse(void *st, const struct slice *s, const struct proto_i
 	}
 }
 
-/* The framing of a chunked body, or of a message whose head was cut, is hidden. */
-static void skip_unframed(struct http1 *h, enum proto_dir dir, uint64_t pos, uint64_t ts, bool lost,
+/* The framing of a chunked body, or of a message whose head was cut, is hidden: n bytes, up to `pos`. */
+static void skip_unframed(struct http1 *h, enum proto_dir dir, uint64_t pos, uint64_t n, uint64_t ts, bool lost,
 			  const struct proto_io *io)
 {
 	struct flow *f = &h->flow[dir];
@@ -697,6 +740,10 @@ static void skip_unframed(struct http1 *h, enum proto_dir dir, uint64_t pos, uin
 
 	if (!lost) { /* left out on purpose: one transfer's bytes, its neighbours were seen */
 		go_lost(f, was_lost ? f->lost_chunked : true, pos, ts);
+		if (dir == PROTO_RESPONSE && f->xid && h->count > 1) { /* whole answers may be in there */
+			h->doubt = true;
+			stats.gap_bytes += n;
+		}
 		return;
 	}
 	shake(h);
@@ -718,6 +765,7 @@ static int http1_skip(void *st, enum proto_dir dir, uint64_t pos, uint64_t n, ui
 	struct flow *f = &h->flow[dir];
 	uint64_t covered;
 
+	settle_doubt(h, io);
 	if (n == 0 && !lost) {
 		/* Shaken it is already, and what comes next may well answer what the other direction has begun with. */
 		if (f->state == HEAD && !f->counted)
@@ -747,11 +795,11 @@ static int http1_skip(void *st, enum proto_dir dir, uint64_t pos, uint64_t n, ui
 		if (n > covered && f->state == HEAD)
 			on_hole(h, dir, pos + n, ts, io);
 		else if (n > covered)
-			skip_unframed(h, dir, pos + n, ts, lost, io);
+			skip_unframed(h, dir, pos + n, n - covered, ts, lost, io);
 		return 0;
 	case LOST:
 		if (f->xid)
-			skip_unframed(h, dir, pos + n, ts, lost, io);
+			skip_unframed(h, dir, pos + n, n, ts, lost, io);
 		else
 			on_hole(h, dir, pos + n, ts, io);
 		return 0;
@@ -759,7 +807,7 @@ static int http1_skip(void *st, enum proto_dir dir, uint64_t pos, uint64_t n, ui
 		on_hole(h, dir, pos + n, ts, io);
 		return 0;
 	default:
-		skip_unframed(h, dir, pos + n, ts, lost, io);
+		skip_unframed(h, dir, pos + n, n, ts, lost, io);
 		return 0;
 	}
 }
@@ -773,10 +821,11 @@ static int http1_tail(void *st, enum proto_dir dir, const uint8_t *data, size_t 
 
 	if (f->state != LOST && f->state != HEAD)
 		return -1;
-	if (!f->lost_chunked || !f->xid || !http1_chunk__last_at_end(data, len, false, &keep))
+	if (!f->lost_chunked || !f->xid || !chunked__last_at_end(data, len, false, &keep))
 		return 0;
-	f->state = TRAILER;
-	end_message(h, dir, pos + len, ts, io);
+	believe_end(h, dir, pos + len, ts, io);
+	/* In one transfer the first answer has ended, too, and at the same time; of the others not even that is known. */
+	settle_doubt(h, io);
 	return 1;
 }
 
@@ -785,6 +834,7 @@ static void http1_eof(void *st, enum proto_dir dir, uint64_t ts, int err, const 
 	struct http1 *h = http1_state(st, io);
 	struct flow *f = &h->flow[dir];
 
+	settle_doubt(h, io);
 	if (f->counted)
 		book_drop(f, f->waits ? DROP_UNMATCHED : DROP_CONN_ENDED);
 	if (!h->end_ts)
@@ -807,6 +857,7 @@ static void http1_fini(void *st, uint64_t ts, const struct proto_io *io)
 {
 	struct http1 *h = http1_state(st, io);
 
+	settle_doubt(h, io);
 	for (int i = 0; i < 2; i++) {
 		if (h->flow[i].counted)
 			book_drop(&h->flow[i], h->flow[i].waits ? DROP_UNMATCHED : DROP_CONN_ENDED);

@@ -61,8 +61,8 @@ static const struct module modules[] = {
 
 static bool is_entry(enum runtime_hook hook)
 {
-	return hook == HOOK_FUTURE_RESULT || hook == HOOK_QUEUE_PUT || hook == HOOK_UV_READ || hook == HOOK_UV_WRITE ||
-	       hook == HOOK_UV_FLUSH || hook == HOOK_HAZARD;
+	return hook == HOOK_FUTURE_RESULT || hook == HOOK_QUEUE_PUT || hook == HOOK_QUEUE_WAIT || hook == HOOK_UV_READ ||
+	       hook == HOOK_UV_WRITE || hook == HOOK_UV_FLUSH || hook == HOOK_HAZARD;
 }
 
 /* fn: address in elf, which is the file that we open as path. */
@@ -136,6 +136,9 @@ static int add_methods(struct python *py, const struct module *mod, const struct
 		return missing == mod->n ? -ENOENT : python__why(py, "%s: not all methods were found", mod->name);
 	for (size_t i = 0; i < mod->n && !err && !py->out->why[0]; i++)
 		err = add_site(py, elf, path, mod->methods[i].hook, m[i].fn);
+	for (size_t i = 0; i < mod->n && !err && !py->out->why[0]; i++)
+		if (mod->methods[i].hook == HOOK_QUEUE_GET)
+			err = add_site(py, elf, path, HOOK_QUEUE_WAIT, m[i].fn);
 	return err;
 }
 

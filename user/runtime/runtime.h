@@ -21,6 +21,7 @@ enum runtime_hook {
 	HOOK_FUTURE_RESULT, /* entry: argument 1 is the future */
 	HOOK_QUEUE_PUT,	    /* entry: argument 2 points to the arguments, the item first */
 	HOOK_QUEUE_GET,	    /* returns an item, or NULL */
+	HOOK_QUEUE_WAIT,    /* entry of the same */
 	HOOK_UV_READ,	    /* entry of uvloop's read callbacks: argument 1 is the uv_stream_t */
 	HOOK_UV_READ_DONE,  /* … and their return */
 	HOOK_UV_WRITE,	    /* entry of UVStream._initiate_write: argument 1 is the UVStream */

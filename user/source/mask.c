@@ -16,6 +16,7 @@
 
 #include "user/base/hash.h"
 #include "user/base/mem.h"
+#include "user/model/chunked.h"
 #include "user/model/secret.h"
 
 #define STREAMS_MAX 131072u
@@ -334,24 +335,27 @@ static void enter(struct stream *st, const struct ws_ev_data *d)
 		st->state = is_start(data, data + d->captured) ? ST_LINE : ST_SECRET;
 }
 
-/* The end of a transfer may be in a secret as well; kept is what a parser looks for there. */
-static void mask_tail(struct ws_ev_data *d)
+/* The end of a transfer may be in a secret as well; kept is what a parser looks for there, without its trailers. */
+static void mask_tail(const struct ws_ev_data *d, uint8_t *tail)
 {
 	static const char last_chunk[] = "\r\n0\r\n\r\n";
 	const size_t n = sizeof(last_chunk) - 1;
-	uint8_t *end = (uint8_t *)d + d->ev.len;
+	size_t keep;
+	bool last = chunked__last_at_end(tail, d->tail, false, &keep);
 
-	if (!d->tail)
-		return;
-	memset(end - d->tail, '*', memcmp(end - n, last_chunk, n) ? d->tail : d->tail - n);
+	memset(tail, '*', d->tail);
+	if (last)
+		memcpy(tail + d->tail - n, last_chunk, n);
 }
 
 static void mask_data(struct mask *m, struct ws_ev_data *d)
 {
 	struct stream *st = find(m, d->sock, d->dir);
+	uint8_t *tail = (uint8_t *)d + d->ev.len - d->tail;
+	bool whole = d->tail && d->skipped + d->captured + d->tail == d->size; /* it follows what is captured */
 
-	mask_tail(d);
-
+	if (d->tail && !whole)
+		mask_tail(d, tail);
 	if (!st) {
 		st = add(m, d->sock, d->dir);
 		if (st)
@@ -360,6 +364,8 @@ static void mask_data(struct mask *m, struct ws_ev_data *d)
 	if (!st) {
 		/* Without a memory of the line before nothing is known to be harmless. */
 		memset(d->data, '*', d->captured);
+		if (whole)
+			memset(tail, '*', d->tail);
 		return;
 	}
 	if (d->captured) {
@@ -367,6 +373,10 @@ static void mask_data(struct mask *m, struct ws_ev_data *d)
 		blank(st, (char *)d->data, d->captured);
 		st->unknown = false;
 		st->next_pos = d->pos + d->skipped + d->captured;
+		if (whole) {
+			blank(st, (char *)tail, d->tail);
+			st->next_pos += d->tail;
+		}
 	} else if (d->seq != st->next_seq) {
 		st->unknown = true;
 	}

@@ -39,7 +39,7 @@ static bool data_valid(const struct ws_ev_data *d)
 {
 	size_t context = d->flags & WS_DATA_CONTEXT ? sizeof(struct ws_context) : 0;
 
-	if (d->captured > WS_CAPTURE_MAX || (d->tail && d->tail != WS_TAIL) ||
+	if (d->captured > WS_CAPTURE_MAX || d->tail > WS_TAIL ||
 	    d->ev.len != sizeof(*d) + d->captured + context + d->tail)
 		return false;
 	if (d->skipped > d->size || d->captured + d->tail > d->size - d->skipped || d->dir > WS_TX)
@@ -64,6 +64,11 @@ static bool proc_valid(const struct ws_ev_proc *p)
 	       p->what < __WS_PROC_CNT;
 }
 
+static bool work_valid(const struct ws_ev_work *w)
+{
+	return w->ev.len == sizeof(*w) && (w->what == WS_WORK_BEGIN || w->what == WS_WORK_END) && token_valid(&w->token);
+}
+
 static bool procinfo_valid(const struct ws_ev_procinfo *p)
 {
 	return p->size <= RECORD_MAX && p->ev.len == sizeof(*p) + (size_t)p->size;
@@ -81,6 +86,8 @@ static size_t head_size(unsigned int type)
 		return sizeof(struct ws_ev_state);
 	case WS_EV_PROC:
 		return sizeof(struct ws_ev_proc);
+	case WS_EV_WORK:
+		return sizeof(struct ws_ev_work);
 	case WS_EV_CLOCK:
 		return sizeof(struct ws_ev_clock);
 	case WS_EV_TICK:
@@ -110,6 +117,8 @@ static bool record_valid(const struct ws_ev *ev)
 		return state_valid(p);
 	case WS_EV_PROC:
 		return proc_valid(p);
+	case WS_EV_WORK:
+		return work_valid(p);
 	case WS_EV_PROCINFO:
 		return procinfo_valid(p);
 	default:

@@ -205,7 +205,11 @@ static void on_skip_hint(void *ctx, enum proto_dir dir, uint64_t from_pos, uint6
 	uint64_t until = n > UINT64_MAX - from_pos ? UINT64_MAX : from_pos + n;
 
 	c->dir[d].skip_until = until;
-	c->ctl.skip_until[d] = until;
+	/* AF_UNIX: nobody tells what was written by the end. Transfers are told without their bytes; no request follows. */
+	if (until == UINT64_MAX && d == WS_TX && c->pub.info.family == AF_UNIX)
+		c->ctl.mode = WS_CTL_COUNT;
+	else
+		c->ctl.skip_until[d] = until;
 	control_write(c);
 }
 
@@ -315,7 +319,7 @@ static void push_sock(struct stream *s, const struct ws_ev_sock *e)
 
 	if (e->role == WS_ROLE_LISTENER) {
 		if (e->family != AF_UNIX)
-			s->next.listening(s->next.ctx, e->sock, e->tgid, e->netns, e->lport, true);
+			s->next.listening(s->next.ctx, e->sock, e->tgid, e->netns, e->lport, true, e->ev.ts);
 		stats__out(ST_STREAM, 1);
 		return;
 	}
@@ -399,7 +403,7 @@ static void push_state(struct stream *s, const struct ws_ev_state *e)
 
 	stats__out(ST_STREAM, 1);
 	if (e->state == WS_SS_UNLISTEN)
-		s->next.listening(s->next.ctx, e->sock, 0, 0, 0, false);
+		s->next.listening(s->next.ctx, e->sock, 0, 0, 0, false, e->ev.ts);
 	if (!c)
 		return; /* a listener, or a connection that was never announced */
 	if (e->state == WS_SS_FIN_SENT || e->state == WS_SS_ABANDONED || e->state == WS_SS_CLOSED)
@@ -491,6 +495,10 @@ static void feed(struct conn *c, const struct ws_ev_data *e)
 		pos += e->captured;
 		rest -= e->captured;
 	}
+	if (rest && rest == e->tail && !c->stopped) { /* nothing is missing in between */
+		proto_conn__push(c->proto, e->dir, (const uint8_t *)e + e->ev.len - e->tail, e->tail, pos, e->ev.ts);
+		return;
+	}
 	if (rest > e->tail && !c->stopped)
 		proto_conn__skip(c->proto, e->dir, pos, rest - e->tail, e->ev.ts, false);
 	if (e->tail && !c->stopped)
@@ -560,6 +568,9 @@ void stream__push(struct stream *s, const struct ws_ev *ev)
 		return;
 	case WS_EV_PROC:
 		s->next.proc(s->next.ctx, (const struct ws_ev_proc *)ev);
+		break;
+	case WS_EV_WORK:
+		s->next.work(s->next.ctx, (const struct ws_ev_work *)ev);
 		break;
 	}
 	stats__out(ST_STREAM, 1);

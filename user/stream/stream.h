@@ -55,8 +55,9 @@ struct stream_next {
 	void (*connect_failed)(void *ctx, struct stream_conn *c, int err, const struct ws_token *token,
 			       uint32_t tid, uint64_t start_ts, uint64_t ts);
 	void (*proc)(void *ctx, const struct ws_ev_proc *ev);
-	/* Listening sockets come and go. */
-	void (*listening)(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on);
+	void (*work)(void *ctx, const struct ws_ev_work *ev);
+	/* Listening sockets come and go; `ts`: of the event. */
+	void (*listening)(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on, uint64_t ts);
 	/* Control table of the kernel: what to capture of one connection. NULL ok (replay). */
 	void (*control)(void *ctx, uint64_t sock, const struct ws_ctl *c);
 	void *ctx;

@@ -2,7 +2,7 @@
 """What scenario 1 has to show: the tree of each button, held against the spans of each click."""
 import collections
 
-from rig.spans import CLIENT, SERVER
+from rig.spans import CLIENT, INTERNAL, SERVER
 
 # (kind, service, path) -> its parent; None: the click itself (the client who clicked is not traced).
 COMPUTE = {
@@ -43,9 +43,22 @@ def click_of(span):
 POOL_CALL = (CLIENT, "service_async", "/block")
 
 
-def check(spans, clicks, waiting=0):
+def work_item(span, by_id):
+    """The INTERNAL span above the pool's call: what is wrong with it, and its parent."""
+    item = by_id.get(span.parent)
+    if item is None or item.kind != INTERNAL or item.service != span.service:
+        return f"below {item}, not below its work item", None
+    wait, run = (item.attrs.get(f"wirespan.executor.{k}_ns", -1) for k in ("wait", "run"))
+    if item.name != "executor" or wait < 0 or run < 100_000_000 or item.end - item.start != wait + run:
+        return f"odd work item {item}: waited {wait}, ran {run} of {item.end - item.start}", None
+    if not item.start <= span.start <= span.end <= item.end:
+        return f"not within its work item {item}", None
+    return "", by_id.get(item.parent)
+
+
+def check(spans, clicks, waiting=0, executor=False):
     """Holds the spans against `clicks` ({click: button}), with at most `waiting` of the pool's workers idle when the
-    tracer started. Returns (problems, gaps): lists of text."""
+    tracer started; `executor`: work items have spans. Returns (problems, gaps): lists of text."""
     problems, gaps = [], 0
     by_id = {s.id: s for s in spans}
     seen = collections.defaultdict(list)
@@ -67,6 +80,11 @@ def check(spans, clicks, waiting=0):
                 continue
             s = here[0]
             p = by_id.get(s.parent)
+            if executor and k == POOL_CALL and s.parent:
+                odd, p = work_item(s, by_id)
+                if odd:
+                    problems.append(f"{name}: {odd}")
+                    continue
             if parent is None:
                 traces.add(s.trace)
                 if s.parent:

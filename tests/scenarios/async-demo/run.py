@@ -65,18 +65,20 @@ def clicks(base, workers, per_worker, pause):
     return out
 
 
-def check(base, ports, load, per_worker, directory, attach):
+def check(base, ports, load, per_worker, directory, attach, executor):
     import expect
     # those who listen: the one who clicks is not part of the system
-    t = tracer.Tracer("--port", ",".join(map(str, ports)), attach=attach, directory=directory)
+    t = tracer.Tracer("--port", ",".join(map(str, ports)), *(["--executor-spans"] if executor else []), attach=attach,
+                      directory=directory)
     try:
         done = clicks(base, load, per_worker, (0, 0))
         spans = t.stop()
     finally:
         t.kill()
-    problems, gaps = expect.check(spans, done, WORKERS)
+    problems, gaps = expect.check(spans, done, WORKERS, executor)
     lost = tracer.dropped(t.final)
-    print(f"async-demo, {attach}, {load} at once: {len(done)} clicks, {len(spans)} spans, {len(problems)} problems")
+    kind = ", work items" if executor else ""
+    print(f"async-demo, {attach}, {load} at once{kind}: {len(done)} clicks, {len(spans)} spans, {len(problems)} problems")
     for g in gaps:
         print(f"  {g}")
     for p in problems[:10]:
@@ -98,7 +100,7 @@ def main():
         if a.check:
             runs = [(load, plan) for plan in ([a.attach] if a.attach else ["socket", "syscall"])
                     for load in ([a.load] if a.load else [1, 64])]
-            ok = [check(base, ports, load, 10 if load == 1 else 3, pathlib.Path(d) / f"{plan}{load}", plan)
+            ok = [check(base, ports, load, 10 if load == 1 else 3, pathlib.Path(d) / f"{plan}{load}", plan, load > 1)
                   for load, plan in runs]
             return 0 if all(ok) else 1
         print(f"frontend: {base}{BUTTONS[0]} and {base}{BUTTONS[1]}", flush=True)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "user/proto/http1_chunk.h"
+#include "user/model/chunked.h"
 
 #include <string.h>
 
 #define SIZE_LIMIT (INT64_MAX / 4)
 
-ssize_t http1_chunk__line(const uint8_t *p, size_t len, size_t *ret_used)
+ssize_t chunked__line(const uint8_t *p, size_t len, size_t *ret_used)
 {
 	const uint8_t *nl = memchr(p, '\n', len);
 	size_t n;
@@ -26,7 +26,7 @@ static int hex_digit(uint8_t c)
 }
 
 /* chunk-size [ chunk-ext ]; white space before the extension is bad, but seen. */
-int64_t http1_chunk__size(const uint8_t *line, size_t len)
+int64_t chunked__size(const uint8_t *line, size_t len)
 {
 	int64_t size = 0;
 	size_t i;
@@ -43,13 +43,41 @@ int64_t http1_chunk__size(const uint8_t *line, size_t len)
 	return i == len || line[i] == ';' ? size : -1;
 }
 
-bool http1_chunk__last_at_end(const uint8_t *p, size_t len, bool fresh, size_t *ret_keep)
+static bool is_field(const uint8_t *line, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len && line[i] > ' ' && line[i] < 0x7f && line[i] != ':')
+		i++;
+	return i && i < len && line[i] == ':';
+}
+
+/* Lines from the end: the empty one, trailers, and a chunk of size 0 with a line end before it. */
+static bool ends_in_last_chunk(const uint8_t *p, size_t len)
+{
+	size_t end = len - 2, start;
+
+	if (len < 7 || memcmp(p + len - 4, "\r\n\r\n", 4) != 0)
+		return false;
+	for (;; end = start) {
+		for (start = end - 2; start >= 2 && memcmp(p + start - 2, "\r\n", 2) != 0; start--)
+			;
+		if (start < 2)
+			return false;
+		if (chunked__size(p + start, end - 2 - start) == 0)
+			return true;
+		if (!is_field(p + start, end - 2 - start))
+			return false;
+	}
+}
+
+bool chunked__last_at_end(const uint8_t *p, size_t len, bool fresh, size_t *ret_keep)
 {
 	static const char last[] = "\r\n0\r\n\r\n";
 	const size_t n = sizeof(last) - 1;
 
 	*ret_keep = 0;
-	if (len >= n && memcmp(p + len - n, last, n) == 0)
+	if (ends_in_last_chunk(p, len))
 		return true;
 	if (fresh && len == n - 2 && memcmp(p, last + 2, n - 2) == 0)
 		return true;
