@@ -202,7 +202,8 @@ struct ws_ev_proc {
 	__u16 args_len; /* EXEC: bytes of argv that follow, NUL between arguments */
 	__u64 start_ns; /* start time of the process, CLOCK_BOOTTIME: (tgid, start_ns) is its identity */
 	__u32 netns;
-	__u32 pad;
+	__u16 exe_len;	/* EXEC: bytes behind those: what was executed (a script's interpreter), as it was asked for */
+	__u16 name_len; /* … and behind those: the name of that file, symbolic links followed */
 	char comm[WS_COMM_LEN];
 	char args[];
 };
@@ -280,15 +281,16 @@ struct ws_ctl {
 
 enum ws_ctl_mode { WS_CTL_CAPTURE, WS_CTL_COUNT, WS_CTL_STOP };
 
-/* Per-process flags, written by the control thread; key: tgid. */
+/*
+ * Per-process flags; key: tgid. In two maps, so that neither side overwrites what the other says at that moment: `procs`
+ * holds what the control thread has decided, `marks` what the kernel side takes for granted until it has. The later one
+ * counts.
+ */
 struct ws_proc_ctl {
 	__u32 tgid; /* repeats the key: hash elements are reused under a reader's hands */
 	__u32 flags;
-	/*
-	 * Not 0: the kernel side has set TRACED at this time, until user space has decided. An event tells of it, later
-	 * than this: what is decided about an earlier one leaves the mark alone.
-	 */
-	__u64 asked;
+	/* CLOCK_MONOTONIC. A mark: when it was set; an event tells of it, later than this. A decision: the event that it is on. */
+	__u64 at;
 };
 
 #define WS_PROC_TRACED 0x01   /* selected */

@@ -59,6 +59,8 @@ int existing_sockets(struct bpf_iter__task_file *ctx)
 		return 0;
 	if (!listening && (KREAD(sk, __sk_common.skc_state) != TCP_ESTABLISHED || !flags_traced(proc_flags(task->tgid))))
 		return 0;
+	if (iter_pass == 3 && counted_whole(task->tgid)) /* it runs another program by now, which was seen from its start */
+		return 0;
 	st = sock_state(sk, true);
 	if (!st || (st->announced && !listening))
 		return 0;

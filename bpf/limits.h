@@ -28,6 +28,7 @@
 
 /* Bytes of an exec'ed process's argument vector carried by an exec event. */
 #define WS_ARGS_MAX 1024
+#define WS_EXE_MAX 192 /* of the executable's path in an exec event, as far as that is told */
 
 /* sun_path, as in <linux/un.h>. */
 #define WS_UNIX_PATH_MAX 108

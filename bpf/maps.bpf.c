@@ -14,6 +14,7 @@ struct sock_states_map sock_states SEC(".maps");
 struct unix_socks_map unix_socks SEC(".maps");
 struct thread_states_map thread_states SEC(".maps");
 struct procs_map procs SEC(".maps");
+struct procs_map marks SEC(".maps");
 struct runtimes_map runtimes SEC(".maps");
 struct bindings_map bindings SEC(".maps");
 struct items_map items SEC(".maps");

@@ -14,7 +14,7 @@
 extern const volatile struct ws_config cfg;
 
 /* Written by user space while running. */
-extern volatile __u32 proc_epoch; /* bumped by either side after every change of `procs`: threads then look again */
+extern volatile __u32 proc_epoch; /* bumped by either side after every change of flags: threads then look again */
 extern volatile __u32 wait_teacher; /* thread of wirespan's that waits for an epoll set, to show what such a file is; 0: none */
 extern volatile __u64 epoll_fops;   /* … learned from that: struct file.f_op */
 extern volatile __u32 waits_seen; /* wait.bpf.c is attached: without, a callback has no known end, and no thread serves one at a time */
@@ -267,7 +267,8 @@ extern struct sk_states_map sk_states SEC(".maps");	     /* kernel only; freed w
 extern struct sock_states_map sock_states SEC(".maps");	     /* kernel only; deleted at TCP_CLOSE */
 extern struct unix_socks_map unix_socks SEC(".maps");	     /* kernel only; deleted by the sweep */
 extern struct thread_states_map thread_states SEC(".maps");  /* kernel only; freed with the thread (legacy: deleted at its exit) */
-extern struct procs_map procs SEC(".maps");		     /* control thread; kernel at fork, exec, exit */
+extern struct procs_map procs SEC(".maps");		     /* control thread; kernel deletes at exit */
+extern struct procs_map marks SEC(".maps");		     /* kernel only: at fork, exec, listen, accept; until exit */
 extern struct runtimes_map runtimes SEC(".maps");	     /* control thread; kernel at fork, exec, exit */
 extern struct bindings_map bindings SEC(".maps");	     /* kernel only: what a context works on; oldest go */
 extern struct items_map items SEC(".maps");		     /* kernel only: what a queued work item belongs to; oldest go */

@@ -9,8 +9,8 @@ static __always_inline struct ws_ev_proc *proc_reserve(struct task_struct *task,
 
 	count(WS_K_IN, 1);
 	/* The size must be a constant for the verifier: two sizes, with and without arguments. */
-	e = args ? bpf_ringbuf_reserve(&events, sizeof(*e) + WS_ARGS_MAX, 0) :
-		   bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	e = args ? bpf_ringbuf_reserve(&events, sizeof(*e) + WS_ARGS_MAX + 2 * WS_EXE_MAX, 0)
+		 : bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		count(WS_K_DROP_RING, 1);
 		return NULL;
@@ -23,7 +23,7 @@ static __always_inline struct ws_ev_proc *proc_reserve(struct task_struct *task,
 	e->args_len = 0;
 	e->start_ns = task->group_leader->start_boottime;
 	e->netns = task->nsproxy->net_ns->ns.inum;
-	e->pad = 0;
+	e->exe_len = e->name_len = 0;
 	bpf_probe_read_kernel(e->comm, sizeof(e->comm), task->comm);
 	return e;
 }
@@ -64,21 +64,15 @@ static __always_inline void inherit_runtime(__u32 parent, __u32 child)
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
 {
-	struct ws_proc_ctl ctl = { .tgid = child->tgid }, *p;
+	__u32 flags = proc_flags(parent->tgid);
 	struct ws_ev_proc *e;
-	__u32 of = parent->tgid;
 
 	if (child->tgid == parent->tgid) {
 		inherit(child);
 		return 0;
 	}
-	p = bpf_map_lookup_elem(&procs, &of);
-	if (p && p->tgid == of) {
-		ctl.flags = p->flags;
-		ctl.asked = p->asked ? bpf_ktime_get_ns() : 0;
-	}
-	if (ctl.flags)
-		bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
+	if (flags)
+		proc_mark(child->tgid, flags);
 	inherit_runtime(parent->tgid, child->tgid);
 	e = proc_reserve(child, WS_PROC_FORK, 0);
 	if (e) {
@@ -88,20 +82,32 @@ int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
+/* Behind what is in the event already. Returns its length without the NUL. */
+static __always_inline __u16 append_str(struct ws_ev_proc *e, const void *from)
+{
+	__u32 at = e->ev.len - sizeof(*e);
+	long n;
+
+	if (at > WS_ARGS_MAX + WS_EXE_MAX)
+		return 0;
+	n = bpf_probe_read_kernel_str(e->args + at, WS_EXE_MAX, from);
+	if (n <= 1)
+		return 0;
+	e->ev.len += n - 1;
+	return n - 1;
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(proc_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
 {
-	struct ws_proc_ctl ctl = { .tgid = task->tgid };
+	__u32 n, tgid = task->tgid;
 	struct thread_state *ts;
 	struct ws_ev_proc *e;
 	__u64 start, len;
-	__u32 n;
 
 	/* Another program: traced until user space has decided, so that its first bytes are not missed. */
-	ctl.flags = cfg.trace_all ? 0 : WS_PROC_TRACED | WS_PROC_WHOLE;
-	ctl.asked = cfg.trace_all ? 0 : bpf_ktime_get_ns();
-	bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
-	bpf_map_delete_elem(&runtimes, &ctl.tgid);
+	proc_mark(tgid, WS_PROC_TRACED | WS_PROC_WHOLE);
+	bpf_map_delete_elem(&runtimes, &tgid);
 	ts = thread_state_of(task, task->pid, false);
 	if (ts) {
 		ts->epoch = 0;
@@ -120,7 +126,9 @@ int BPF_PROG(proc_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 		e->args_len = n;
 		e->ev.len += n;
 	}
-	/* User space reads /proc for what it needs: at once, the process may live for milliseconds only. */
+	e->exe_len = append_str(e, BPF_CORE_READ(bprm, interp));
+	e->name_len = append_str(e, BPF_CORE_READ(task, mm, exe_file, f_path.dentry, d_name.name));
+	/* User space reads /proc for what else it needs: at once, the process may live for milliseconds only. */
 	proc_submit(e, BPF_RB_FORCE_WAKEUP);
 	return 0;
 }
@@ -150,6 +158,7 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 	if (!last)
 		return 0;
 	bpf_map_delete_elem(&procs, &tgid);
+	bpf_map_delete_elem(&marks, &tgid);
 	bpf_map_delete_elem(&runtimes, &tgid);
 	tell_exit(task, WS_PROC_EXIT);
 	return 0;

@@ -56,11 +56,32 @@ static __always_inline void ev_submit(void *e, __u64 flags)
 
 /* ---- processes and threads ------------------------------------------------------------------ */
 
+/* What holds for a process, NULL: nothing is known of it. *decided: user space has said so. */
+static __always_inline struct ws_proc_ctl *proc_ctl_of(__u32 tgid, bool *decided)
+{
+	struct ws_proc_ctl *p = bpf_map_lookup_elem(&procs, &tgid), *mark = bpf_map_lookup_elem(&marks, &tgid);
+
+	if (p && p->tgid != tgid)
+		p = NULL;
+	if (mark && mark->tgid != tgid)
+		mark = NULL;
+	*decided = !mark || (p && p->at >= mark->at);
+	return *decided ? p : mark;
+}
+
 static __always_inline __u32 proc_flags(__u32 tgid)
 {
-	struct ws_proc_ctl *p = bpf_map_lookup_elem(&procs, &tgid);
+	bool decided;
+	struct ws_proc_ctl *p = proc_ctl_of(tgid, &decided);
 
-	return p && p->tgid == tgid ? p->flags : 0;
+	return p ? p->flags : 0;
+}
+
+static __always_inline void proc_mark(__u32 tgid, __u32 flags)
+{
+	struct ws_proc_ctl ctl = { .tgid = tgid, .flags = flags, .at = bpf_ktime_get_ns() };
+
+	bpf_map_update_elem(&marks, &tgid, &ctl, BPF_ANY);
 }
 
 static __always_inline bool flags_traced(__u32 flags)
@@ -73,26 +94,21 @@ static __always_inline bool flags_traced(__u32 flags)
 /* Can what the running process does select it? Not if it is selected, or never to be. */
 static __always_inline bool is_undecided(void)
 {
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	struct ws_proc_ctl *p = bpf_map_lookup_elem(&procs, &tgid);
+	bool decided;
+	struct ws_proc_ctl *p = proc_ctl_of(bpf_get_current_pid_tgid() >> 32, &decided);
 
-	if (!p || p->tgid != tgid)
+	if (!p)
 		return true;
-	return !(p->flags & WS_PROC_EXCLUDED) && (!(p->flags & WS_PROC_TRACED) || p->asked);
+	return !(p->flags & WS_PROC_EXCLUDED) && (!(p->flags & WS_PROC_TRACED) || !decided);
 }
 
 /* Traced until user space has decided, so that its first bytes are not missed. */
 static __always_inline void trace_for_now(void)
 {
-	struct ws_proc_ctl ctl = { .tgid = bpf_get_current_pid_tgid() >> 32 };
-	bool traced;
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32, flags = proc_flags(tgid);
 
-	ctl.flags = proc_flags(ctl.tgid);
-	traced = ctl.flags & WS_PROC_TRACED;
-	ctl.flags |= WS_PROC_TRACED;
-	ctl.asked = bpf_ktime_get_ns();
-	bpf_map_update_elem(&procs, &ctl.tgid, &ctl, BPF_ANY);
-	if (!traced)
+	proc_mark(tgid, flags | WS_PROC_TRACED);
+	if (!(flags & WS_PROC_TRACED))
 		__sync_fetch_and_add(&proc_epoch, 1);
 }
 

@@ -12,7 +12,7 @@ import pytest
 from chain import assert_edges, assert_exact, gunicorn
 from conftest import SERVICES
 
-from rig import SLOW, load, net, python, spans
+from rig import SLOW, load, net, python, spans, tool
 from rig.spans import CLIENT, SERVER
 from rig.tracer import dropped, stage
 
@@ -246,6 +246,19 @@ def test_unix_connections_that_end_at_once(services, traced, tag, tmp_path):
         c.close()
     assert_edges(mine)
     assert t.final["counters"]["evicted"] == 0 and "kernel.no_state" not in dropped(t.final)
+
+
+@pytest.mark.parametrize("selection", [(), ("--exe", "sockops"), ("--exclude", "python*")], ids=["all", "exe", "exclude"])
+def test_unix_clients_that_live_for_a_moment(services, traced, tag, tmp_path, selection):
+    """Thirty at once on two cores: each is known by name and seen from its first byte, however late it is looked at."""
+    path = tmp_path / "s"
+    services.start([tool("sockops"), "serve", f"unix:{path}", "read", "write"], "sockops", unix=path)
+    t, n = traced(*selection), 300
+    for first in range(0, n, 30):
+        clients = [subprocess.Popen([tool("sockops"), "get", f"unix:{path}", "read", "write", "1", f"/r/{tag}-{i}-%/n0"],
+                                    stdout=subprocess.DEVNULL) for i in range(first, first + 30)]
+        assert [c.wait(60 * SLOW) for c in clients] == [0] * 30
+    assert_edges(assert_exact(t.stop(), tag, n, ["n0"]))
 
 
 def test_unix_client_that_is_selected_late(services, traced, tag, tmp_path):

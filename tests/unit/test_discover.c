@@ -62,6 +62,24 @@ static void tell(enum ws_proc_what what, uint32_t tgid, uint32_t ppid, const cha
 	assert_int_equal(discover__proc_event(d, &ev), 0);
 }
 
+/* An exec of which /proc knows nothing any more. */
+static void tell_short_lived(uint32_t tgid, const char *exe, const char *name, const char *args)
+{
+	struct ws_ev_proc *ev = calloc(1, sizeof(*ev) + 512);
+	size_t n[3] = {strlen(args), strlen(exe), strlen(name)};
+
+	assert_non_null(ev);
+	*ev = (struct ws_ev_proc){.tgid = tgid, .ppid = 1, .what = WS_PROC_EXEC, .start_ns = 77000000000};
+	ev->args_len = (uint16_t)n[0];
+	ev->exe_len = (uint16_t)n[1];
+	ev->name_len = (uint16_t)n[2];
+	memcpy(ev->args, args, n[0]);
+	memcpy(ev->args + n[0], exe, n[1]);
+	memcpy(ev->args + n[0] + n[1], name, n[2]);
+	assert_int_equal(discover__proc_event(d, ev), 0);
+	free(ev);
+}
+
 static bool traced(uint32_t tgid)
 {
 	bool yes = discover__selected(d, tgid);
@@ -188,6 +206,39 @@ static void test_globs(void **state)
 	discover__free(d);
 	start((struct discover_opts){ .pid = " , " }); /* given, but nothing */
 	assert_false(traced(100));
+	discover__free(d);
+}
+
+static void test_short_lived(void **state)
+{
+	static const struct {
+		const char *glob, *exe, *name;
+		bool selected;
+	} t[] = {
+		{"curl", "/usr/bin/curl", "curl", true},
+		{"/usr/bin/*", "/usr/bin/curl", "curl", true},
+		{"python3.11", "/usr/bin/python3", "python3.11", true},
+		{"/usr/bin/python3.11", "/usr/bin/python3", "python3.11", true},
+		{"python3", "/usr/bin/python3", "python3.11", false}, /* as if /proc had been read */
+		{"curl", "./curl", "curl", true},
+		{"/*", "bin/curl", "curl", false}, /* where that was is not known */
+		{"curl", "", "", false},
+		{"curl", "/usr/bin/curl", "", false},
+	};
+
+	for (size_t i = 0; i < sizeof(t) / sizeof(*t); i++) {
+		start((struct discover_opts){.exe = t[i].glob});
+		tell_short_lived(700, t[i].exe, t[i].name, "");
+		assert_int_equal(traced(700), t[i].selected);
+		discover__free(d);
+		start((struct discover_opts){.exclude = t[i].glob});
+		tell_short_lived(700, t[i].exe, t[i].name, "");
+		assert_int_equal(traced(700), !t[i].selected);
+		discover__free(d);
+	}
+	start((struct discover_opts){.include = "shop"}); /* a service by its arguments */
+	tell_short_lived(700, "/usr/bin/shop", "shop", "shop");
+	assert_true(traced(700));
 	discover__free(d);
 }
 
@@ -460,7 +511,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all),	 cmocka_unit_test(test_pid),	   cmocka_unit_test(test_run),
-		cmocka_unit_test(test_exe),	 cmocka_unit_test(test_globs),	   cmocka_unit_test(test_port),
+		cmocka_unit_test(test_exe),	 cmocka_unit_test(test_globs),	   cmocka_unit_test(test_short_lived),
+		cmocka_unit_test(test_port),
 		cmocka_unit_test(test_port_given), cmocka_unit_test(test_port_not_included), cmocka_unit_test(test_ports),
 		cmocka_unit_test(test_services), cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_churn),	 cmocka_unit_test(test_real),	   cmocka_unit_test(test_receiver),

@@ -50,6 +50,7 @@ static const struct fake tree[] = {
 };
 
 static struct proc_lookup *lookup;
+#define FACTS(pid) proc_lookup__facts(lookup, (uint32_t)(pid), 0, STR_NULL, STR_NULL, &f)
 static struct dynbuf record;
 
 static int setup(void **state)
@@ -160,15 +161,19 @@ static void test_names(void **state)
 		assert_int_equal(describe(t[i].pid, 0, STR_NULL, STR_NULL), 0);
 		assert_string_equal(value("service.name"), t[i].name);
 		assert_string_equal(value("process.owner"), t[i].owner);
-		assert_int_equal(proc_lookup__facts(lookup, t[i].pid, &f), 0);
+		assert_int_equal(FACTS(t[i].pid), 0);
 		assert_string_equal(f.service, t[i].name);
 	}
-	assert_int_equal(proc_lookup__facts(lookup, 500, &f), 0);
+	assert_int_equal(FACTS(500), 0);
 	assert_string_equal(f.exe, "/usr/sbin/nginx");
 	assert_int_equal(f.start_ns, 5000ull * 10000000);
-	assert_int_equal(proc_lookup__facts(lookup, 2, &f), 0);
-	assert_true(f.kernel_thread);
-	assert_int_equal(proc_lookup__facts(lookup, 999, &f), -ESRCH);
+	assert_int_equal(FACTS(2), -ESRCH); /* a kernel thread */
+	assert_int_equal(FACTS(999), -ESRCH);
+	/* It has ended, or another has its number: what its exec event told. */
+	assert_int_equal(proc_lookup__facts(lookup, 999, 0, STR("curl"), STR("curl\0http://x/"), &f), 0);
+	assert_string_equal(f.service, "curl");
+	assert_int_equal(proc_lookup__facts(lookup, 500, 1, STR("curl"), STR("curl\0http://x/"), &f), 0);
+	assert_string_equal(f.service, "curl");
 }
 
 /* What a worker has overwritten is still with its master; both are one instance, others are not. */
@@ -347,7 +352,7 @@ static void test_real(void **state)
 		pause();
 		_exit(0);
 	}
-	assert_int_equal(proc_lookup__facts(lookup, (uint32_t)pid, &f), 0);
+	assert_int_equal(FACTS(pid), 0);
 	assert_string_equal(f.service, "test_proc_lookup");
 	assert_int_equal(f.ppid, getpid());
 	kill(pid, SIGKILL);
@@ -395,7 +400,7 @@ static void test_first_thread_ended(void **state)
 	assert_int_not_equal(proc__reader("/proc", (uint32_t)pid), pid);
 	assert_int_equal(proc__reader("/proc", (uint32_t)getpid()), getpid());
 	lookup = proc_lookup__new(&o);
-	assert_int_equal(proc_lookup__facts(lookup, (uint32_t)pid, &f), 0);
+	assert_int_equal(FACTS(pid), 0);
 	assert_string_equal(f.service, "test_proc_lookup");
 	assert_int_equal(describe((uint32_t)pid, f.start_ns, STR_NULL, STR_NULL), 0);
 	assert_non_null(strstr(value("process.executable.path"), "test_proc_lookup"));

@@ -151,6 +151,12 @@ static void test_source_refuses(void **state)
 	proc.args_len = 1;
 	push_one(&proc, sizeof(proc), 0, DROP_MALFORMED);
 	proc.args_len = 0;
+	proc.exe_len = 1;
+	push_one(&proc, sizeof(proc), 0, DROP_MALFORMED);
+	proc.exe_len = 0;
+	proc.name_len = UINT16_MAX;
+	push_one(&proc, sizeof(proc), 0, DROP_MALFORMED);
+	proc.name_len = 0;
 	push_one(&proc, sizeof(proc), 1, __DROP_CNT);
 
 	/* Each of these fields wrong alone. */

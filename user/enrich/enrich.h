@@ -41,15 +41,15 @@ void proc_lookup__free(struct proc_lookup *l);
  */
 int proc_lookup__describe(struct proc_lookup *l, uint32_t tgid, uint64_t start_ns, struct str comm, struct str args,
 			  struct dynbuf *out);
-/* What selection and causality want to know; from the same files. Strings are NUL-terminated, in `buf`. */
+/* What selection wants to know; from the same files, and from the same event where they are gone. Strings are NUL-terminated, in `buf`. */
 struct proc_facts {
 	char exe[256];	      /* path of the executable as the process sees it; "" unknown */
 	char service[128];    /* service.name */
 	uint32_t ppid;
 	uint64_t start_ns;    /* CLOCK_BOOTTIME */
-	bool kernel_thread;
 };
-int proc_lookup__facts(struct proc_lookup *l, uint32_t tgid, struct proc_facts *ret);
+int proc_lookup__facts(struct proc_lookup *l, uint32_t tgid, uint64_t start_ns, struct str comm, struct str args,
+		       struct proc_facts *ret);
 
 /* ---- pipeline thread ---- */
 

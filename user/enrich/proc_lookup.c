@@ -552,18 +552,15 @@ int proc_lookup__describe(struct proc_lookup *l, uint32_t tgid, uint64_t start_n
 	return err;
 }
 
-int proc_lookup__facts(struct proc_lookup *l, uint32_t tgid, struct proc_facts *ret)
+int proc_lookup__facts(struct proc_lookup *l, uint32_t tgid, uint64_t start_ns, struct str comm, struct str args,
+		       struct proc_facts *ret)
 {
 	struct identity id = { 0 };
-	int err = proc_raw__read(&l->raw, l->procfs, tgid, &l->buf);
+	int err = read_process(l, tgid, start_ns, comm, args);
 
 	if (err)
 		return err;
-	*ret = (struct proc_facts){ .ppid = l->raw.ppid,
-				    .start_ns = l->raw.start_ticks * PROC_TICK_NS,
-				    .kernel_thread = l->raw.kernel_thread };
-	if (l->raw.kernel_thread)
-		return 0;
+	*ret = (struct proc_facts){ .ppid = l->raw.ppid, .start_ns = l->raw.start_ticks * PROC_TICK_NS };
 	snprintf(ret->exe, sizeof(ret->exe), "%.*s", (int)sizeof(ret->exe) - 1, l->raw.exe);
 	l->n_attrs = 0;
 	l->err = 0;

@@ -16,16 +16,16 @@
 #include "user/enrich/service.h"
 #include "user/loader/listing.h"
 
-#define SHOWN_MAX 64u  /* listening sockets kept per process only to show them: --port asks for none of these */
+#define SHOWN_MAX 64u	       /* listening sockets kept per process only to show them: --port asks for none of these */
 #define SOCKS_MAX (256u << 10) /* of all processes together: 6 MiB, and as many descriptors */
-#define DEAD_MAX 1024u /* ended processes that late spans may still ask for */
+#define DEAD_MAX 1024u	       /* ended processes that late spans may still ask for */
 
 /*
  * Programs of which it was tested that a thread works on one connection's event at a time from wait to wait, so that
  * what it sends in between belongs to that event. By the executable's last component. Everything else is not in here
  * on purpose: reactors that read many sockets first and work afterwards look the same from outside.
  */
-static const char *const loop_programs[] = { "nginx", NULL };
+static const char *const loop_programs[] = {"nginx", NULL};
 
 struct listener {
 	uint64_t sock;
@@ -112,13 +112,13 @@ static int parse_ports(struct discover *d, const char *list)
 
 	while (list__next(&list, ',', &item)) {
 		const char *dash = memchr(item.p, '-', item.len);
-		struct str from = { item.p, dash ? (size_t)(dash - item.p) : item.len };
+		struct str from = {item.p, dash ? (size_t)(dash - item.p) : item.len};
 		unsigned long a, b;
 
 		if (!parse_number(from, 65535, &a))
 			return -EINVAL;
 		b = a;
-		if (dash && !parse_number((struct str){ dash + 1, item.len - from.len - 1 }, 65535, &b))
+		if (dash && !parse_number((struct str){dash + 1, item.len - from.len - 1}, 65535, &b))
 			return -EINVAL;
 		if (b < a)
 			return -EINVAL;
@@ -255,7 +255,8 @@ static uint32_t decide(const struct discover *d, const struct entry *e)
 		return flags | WS_PROC_EXCLUDED;
 	if (any && !e->named && !e->n_wanted && !(d->exe && match_exe(d->exe, e)))
 		return flags;
-	if (d->include && !match_either(d->include, e)) /* of who has such a port the kernel would ask at every accept() */
+	if (d->include &&
+	    !match_either(d->include, e)) /* of who has such a port the kernel would ask at every accept() */
 		return e->n_wanted ? flags | WS_PROC_EXCLUDED : flags;
 	return flags | WS_PROC_TRACED;
 }
@@ -420,31 +421,50 @@ static struct entry *add(struct discover *d, uint32_t tgid)
 	return e;
 }
 
-static void read_exe(struct discover *d, struct entry *e)
+/* A process: what an event tells of it, for where it has ended before it could be looked at. */
+struct told {
+	const char *comm;
+	uint64_t start_ns;
+	struct str args, exe, name; /* see struct ws_ev_proc */
+};
+
+/* The path that was executed may be a link: its directory, and the name of what it leads to. */
+static void take_exe(struct entry *e, const struct told *told)
 {
-	proc__readlink(d->procfs, proc__reader(d->procfs, e->tgid), "exe", e->exe, sizeof(e->exe));
+	struct str exe = told->exe;
+	size_t dir = exe.len && exe.p[0] == '/' ? exe.len - path__base(exe).len : 0;
+
+	snprintf(e->exe, sizeof(e->exe), "%.*s%.*s", (int)dir, exe.p, (int)told->name.len, told->name.p);
 }
 
-static void read_service(struct discover *d, struct entry *e)
+static void read_exe(struct discover *d, struct entry *e, const struct told *told)
+{
+	if (!proc__readlink(d->procfs, proc__reader(d->procfs, e->tgid), "exe", e->exe, sizeof(e->exe)) &&
+	    told->name.len)
+		take_exe(e, told);
+}
+
+static void read_service(struct discover *d, struct entry *e, const struct told *told)
 {
 	struct proc_facts facts;
 
-	if (e->know_service || !d->o.lookup || proc_lookup__facts(d->o.lookup, e->tgid, &facts) || facts.kernel_thread)
+	if (e->know_service || !d->o.lookup ||
+	    proc_lookup__facts(d->o.lookup, e->tgid, told->start_ns, str__of(told->comm), told->args, &facts))
 		return;
 	snprintf(e->service, sizeof(e->service), "%s", facts.service);
 	e->know_service = true;
 }
 
 /* Without globs nothing of /proc is needed, except to be sure about a program whose name is on the loop list. */
-static void read_program(struct discover *d, struct entry *e, const char *comm)
+static void read_program(struct discover *d, struct entry *e, const struct told *told)
 {
 	e->exe[0] = '\0';
 	e->service[0] = '\0';
 	e->know_service = false;
-	if (d->need_exe || str__in(str__of(comm), loop_programs))
-		read_exe(d, e);
+	if (d->need_exe || str__in(str__of(told->comm), loop_programs))
+		read_exe(d, e, told);
 	if (d->need_service)
-		read_service(d, e);
+		read_service(d, e, told);
 }
 
 /* ---- the scan --------------------------------------------------------------------------------- */
@@ -462,7 +482,7 @@ static int read_found(struct discover *d, uint32_t tgid, struct proc_raw *raw, s
 
 	if (err)
 		return err;
-	*ret = (struct found){ .tgid = tgid, .ppid = raw->ppid, .kernel_thread = raw->kernel_thread };
+	*ret = (struct found){.tgid = tgid, .ppid = raw->ppid, .kernel_thread = raw->kernel_thread};
 	snprintf(ret->comm, sizeof(ret->comm), "%.15s", raw->comm);
 	return 0;
 }
@@ -476,7 +496,7 @@ static int scan_one(struct discover *d, const struct found *f)
 	e = add(d, f->tgid);
 	if (!e)
 		return -ENOMEM;
-	read_program(d, e, f->comm);
+	read_program(d, e, &(struct told){.comm = f->comm});
 	return 0;
 }
 
@@ -558,7 +578,6 @@ static int on_fork(struct discover *d, const struct ws_ev_proc *ev)
 
 	if (!e)
 		return -ENOMEM;
-	memcpy(comm, ev->comm, WS_COMM_LEN);
 	parent = find(d, ev->ppid);
 	if (parent && parent != e) {
 		memcpy(e->exe, parent->exe, sizeof(e->exe));
@@ -570,14 +589,21 @@ static int on_fork(struct discover *d, const struct ws_ev_proc *ev)
 		tell(d, e);
 		return err;
 	}
-	read_program(d, e, comm);
+	memcpy(comm, ev->comm, WS_COMM_LEN);
+	read_program(d, e, &(struct told){.comm = comm});
 	tell(d, e);
 	return 0;
 }
 
 static int on_exec(struct discover *d, const struct ws_ev_proc *ev)
 {
+	const char *exe = ev->args + ev->args_len;
 	char comm[WS_COMM_LEN + 1] = "";
+	struct told told = {.comm = comm,
+			    .start_ns = ev->start_ns,
+			    .args = {ev->args, ev->args_len},
+			    .exe = {exe, ev->exe_len},
+			    .name = {exe + ev->exe_len, ev->name_len}};
 	struct entry *e = find(d, ev->tgid);
 
 	if (!e || e->dead)
@@ -587,7 +613,7 @@ static int on_exec(struct discover *d, const struct ws_ev_proc *ev)
 	memcpy(comm, ev->comm, WS_COMM_LEN);
 	/* Listening sockets are close-on-exec nearly everywhere; where not, the new program shows it by accept(). */
 	del_socks(d, e);
-	read_program(d, e, comm);
+	read_program(d, e, &told);
 	/* The kernel side took the new program for traced until it hears better: tell, whatever was told before. */
 	pthread_mutex_lock(&d->lock);
 	e->told = false;
@@ -636,7 +662,7 @@ int discover__proc_event(struct discover *d, const struct ws_ev_proc *ev)
 
 int discover__listen(struct discover *d, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port)
 {
-	struct listener l = { .sock = sock, .netns = netns, .port = port };
+	struct listener l = {.sock = sock, .netns = netns, .port = port};
 	struct entry *e = find(d, tgid);
 	int err;
 
@@ -644,7 +670,7 @@ int discover__listen(struct discover *d, uint64_t sock, uint32_t tgid, uint32_t 
 		e = add(d, tgid); /* its fork was lost */
 		if (!e)
 			return -ENOMEM;
-		read_program(d, e, "");
+		read_program(d, e, &(struct told){.comm = ""});
 	}
 	for (uint32_t i = 0; i < e->n_socks; i++) {
 		if (e->socks[i].port == port && e->socks[i].netns == netns && (!sock || e->socks[i].sock == sock)) {
@@ -683,7 +709,7 @@ bool discover__receives(struct discover *d, uint32_t tgid, char *name, size_t si
 		e = add(d, tgid);
 	if (!e || e->dead || e->receiver || e->excluded || names_some(d) || d->include)
 		return false;
-	read_service(d, e);
+	read_service(d, e, &(struct told){.comm = ""});
 	snprintf(name, size, "%s", e->service[0] ? e->service : "unknown_service");
 	pthread_mutex_lock(&d->lock);
 	e->receiver = true;
@@ -737,14 +763,14 @@ static size_t collect(struct discover *d, struct listed *list, size_t max)
 	{
 		if (!e->n_socks || !(decide(d, e) & WS_PROC_TRACED))
 			continue;
-		read_service(d, e);
+		read_service(d, e, &(struct told){.comm = ""});
 		for (uint32_t i = 0; i < e->n_socks && n < max; i++) {
 			size_t k = 0;
 
 			while (k < n && (list[k].port != e->socks[i].port || strcmp(list[k].service, e->service) != 0))
 				k++;
 			if (k == n)
-				list[n++] = (struct listed){ e->socks[i].port, e->service };
+				list[n++] = (struct listed){e->socks[i].port, e->service};
 		}
 	}
 	return n;

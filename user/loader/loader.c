@@ -269,9 +269,11 @@ int loader__sweep(struct loader *l)
 	ssize_t n;
 
 	if (!l->sweep) {
-		union bpf_iter_link_info info = { .map.map_fd = (uint32_t)programs__map(&l->p, "unix_socks") };
+		union bpf_iter_link_info info;
 		LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info, .link_info_len = sizeof(info));
 
+		memset(&info, 0, sizeof(info)); /* whole: an initializer leaves what other members have more */
+		info.map.map_fd = (uint32_t)programs__map(&l->p, "unix_socks");
 		l->sweep = bpf_program__attach_iter(bpf_object__find_program_by_name(l->p.obj, "gone_sockets"), &opts);
 		if (!l->sweep)
 			return -errno;
@@ -291,27 +293,41 @@ int loader__sweep(struct loader *l)
 
 static int put_proc(struct loader *l, const struct ws_proc_ctl *c)
 {
-	int fd = programs__map(&l->p, "procs");
-	int err = c->flags ? bpf_map_update_elem(fd, &c->tgid, c, BPF_ANY) : bpf_map_delete_elem(fd, &c->tgid);
+	int err = bpf_map_update_elem(programs__map(&l->p, "procs"), &c->tgid, c, BPF_ANY);
 
 	__atomic_fetch_add(l->p.proc_epoch, 1, __ATOMIC_RELEASE);
 	return err;
 }
 
-static bool get_proc(struct loader *l, uint32_t tgid, struct ws_proc_ctl *c)
+static int del_proc(struct loader *l, uint32_t tgid)
 {
-	return !bpf_map_lookup_elem(programs__map(&l->p, "procs"), &tgid, c) && c->tgid == tgid;
+	int err = bpf_map_delete_elem(programs__map(&l->p, "procs"), &tgid);
+
+	__atomic_fetch_add(l->p.proc_epoch, 1, __ATOMIC_RELEASE);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* What one side says of a process: {}, nothing. */
+static struct ws_proc_ctl get_proc(struct loader *l, const char *map, uint32_t tgid)
+{
+	struct ws_proc_ctl c;
+
+	if (bpf_map_lookup_elem(programs__map(&l->p, map), &tgid, &c) || c.tgid != tgid)
+		return (struct ws_proc_ctl){ 0 };
+	return c;
 }
 
 /* Has the kernel take note of the sockets that a process has by now. Below 6.1: -EINVAL, no process can be singled out. */
 static int note_sockets(struct loader *l, uint32_t tgid)
 {
-	union bpf_iter_link_info info = { .task.pid = tgid };
-	struct bpf_iter_attach_opts opts = { .sz = sizeof(opts), .link_info = &info, .link_info_len = sizeof(info) };
+	union bpf_iter_link_info info;
+	LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info, .link_info_len = sizeof(info));
 	struct bpf_link *link;
 	char none[64];
 	int fd, err = 0;
 
+	memset(&info, 0, sizeof(info));
+	info.task.pid = tgid;
 	*l->p.iter_pass = 3;
 	link = bpf_program__attach_iter(bpf_object__find_program_by_name(l->p.obj, "existing_sockets"), &opts);
 	if (!link)
@@ -327,20 +343,21 @@ static int note_sockets(struct loader *l, uint32_t tgid)
 
 int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags, uint64_t as_of)
 {
-	struct ws_proc_ctl c = { .tgid = tgid, .flags = flags }, was = { 0 };
-	bool known = get_proc(l, tgid, &was);
+	struct ws_proc_ctl was = get_proc(l, "procs", tgid), mark = get_proc(l, "marks", tgid);
+	struct ws_proc_ctl c = { .tgid = tgid, .flags = flags, .at = as_of > was.at ? as_of : was.at };
+	bool traced = flags & WS_PROC_TRACED;
 	int err;
 
-	if (known && was.asked > as_of) {
-		c.flags = (flags & ~(uint32_t)WS_PROC_EXCLUDED) | WS_PROC_TRACED; /* of another program, perhaps */
-		c.asked = was.asked;
-	}
-	if (c.flags & WS_PROC_TRACED && known && was.flags & WS_PROC_TRACED)
-		c.flags |= was.flags & WS_PROC_WHOLE;
-	if (c.flags & WS_PROC_TRACED && !*l->p.iter_done) /* whatever it has is about to be listed */
+	if (!flags && !mark.tgid)
+		return del_proc(l, tgid);
+	if (mark.at > was.at)
+		was = mark;
+	if (traced)
+		c.flags |= was.flags & WS_PROC_TRACED ? was.flags & WS_PROC_WHOLE : 0;
+	if (traced && (l->p.cfg->trace_all || !*l->p.iter_done)) /* whatever it has is about to be listed */
 		c.flags |= WS_PROC_WHOLE;
 	err = put_proc(l, &c);
-	if (err || !(c.flags & WS_PROC_TRACED) || c.flags & WS_PROC_WHOLE || note_sockets(l, tgid) || !get_proc(l, tgid, &c))
+	if (err || !traced || c.flags & WS_PROC_WHOLE || mark.at > c.at || note_sockets(l, tgid))
 		return err;
 	c.flags |= WS_PROC_WHOLE;
 	return put_proc(l, &c);

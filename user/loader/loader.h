@@ -44,8 +44,8 @@ int loader__existing_sockets(struct loader *l);
 int loader__sweep(struct loader *l);
 
 /*
- * Control thread. flags: WS_PROC_*, decided on what happened up to `as_of`. What the kernel side has taken for traced
- * since stays so: its event is still to come.
+ * Control thread. flags: WS_PROC_*, decided on what happened up to `as_of`; 0: nothing, or no longer there. What the
+ * kernel side has taken for traced since stays so: its event is still to come.
  */
 int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags, uint64_t as_of);
 /*

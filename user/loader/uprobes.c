@@ -135,7 +135,7 @@ static struct bpf_program *program_of(const struct uprobes *u, const struct runt
 static struct bpf_link *attach(struct uprobes *u, const struct runtime_site *s)
 {
 	struct bpf_program *prog = program_of(u, s);
-	struct bpf_uprobe_opts opts = { .sz = sizeof(opts), .retprobe = s->ret };
+	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = s->ret);
 
 	if (!prog) {
 		errno = ENOENT;

@@ -60,13 +60,16 @@ static bool state_valid(const struct ws_ev_state *s)
 
 static bool proc_valid(const struct ws_ev_proc *p)
 {
-	return p->args_len <= WS_ARGS_MAX && p->ev.len == sizeof(*p) + p->args_len && p->what >= WS_PROC_FORK &&
-	       p->what < __WS_PROC_CNT;
+	size_t tail = (size_t)p->args_len + p->exe_len + p->name_len;
+
+	return p->args_len <= WS_ARGS_MAX && p->exe_len < WS_EXE_MAX && p->name_len < WS_EXE_MAX &&
+	       p->ev.len == sizeof(*p) + tail && p->what >= WS_PROC_FORK && p->what < __WS_PROC_CNT;
 }
 
 static bool work_valid(const struct ws_ev_work *w)
 {
-	return w->ev.len == sizeof(*w) && (w->what == WS_WORK_BEGIN || w->what == WS_WORK_END) && token_valid(&w->token);
+	return w->ev.len == sizeof(*w) && (w->what == WS_WORK_BEGIN || w->what == WS_WORK_END) &&
+	       token_valid(&w->token);
 }
 
 static bool procinfo_valid(const struct ws_ev_procinfo *p)

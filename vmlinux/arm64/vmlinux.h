@@ -13,6 +13,7 @@
 struct bio_vec;
 struct bpf_iter_meta;
 struct bpf_map;
+struct dentry;
 struct fdtable;
 struct file;
 struct file_operations;
@@ -324,6 +325,7 @@ struct mm_struct {
 		long unsigned int arg_end;
 		long unsigned int env_start;
 		long unsigned int env_end;
+		struct file *exe_file;
 	};
 };
 
@@ -362,11 +364,24 @@ struct fdtable {
 	struct file **fd;
 };
 
+struct path {
+	struct dentry *dentry;
+};
+
 struct file {
 	const struct file_operations *f_op;
 	void *private_data;
 	struct inode *f_inode;
 	unsigned int f_flags;
+	struct path f_path;
+};
+
+struct qstr {
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct qstr d_name;
 };
 
 typedef short unsigned int umode_t;
