@@ -218,6 +218,7 @@ struct ws_ev_work {
 	__u32 what; /* enum ws_work_what */
 	__u32 pad;
 	struct ws_token token; /* BEGIN: whose work it is */
+	char function[WS_FUNCTION_MAX]; /* BEGIN: what it runs, by its qualified name; "": not known */
 };
 
 struct ws_ev_clock {
@@ -313,6 +314,10 @@ struct ws_runtime {
 			__u32 uv_context; /* UVStream.context; 0: not found yet (the kernel looks for it at the first read) */
 			__u32 pad;
 			__u64 context_type; /* address of PyContext_Type */
+			__s16 item_fn[3];   /* from a work item to its function, from pointer to pointer; 0: there already */
+			__u16 qualname;	    /* PyFunctionObject.func_qualname */
+			__u16 str_data;	    /* of an ASCII string: its characters */
+			__u16 tuple_item;   /* PyTupleObject: the first */
 		} py;
 		struct {
 			__u32 m;    /* runtime.g.m */
@@ -364,8 +369,8 @@ WS_ASSERT(sizeof(struct ws_ev_data) == 104, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_sock) == 272, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_state) == 48, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_proc) == 64, "ABI");
-WS_ASSERT(sizeof(struct ws_ev_work) == 80, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_work) == 80 + WS_FUNCTION_MAX, "ABI");
 WS_ASSERT(sizeof(struct ws_ctl) == 32, "ABI");
-WS_ASSERT(sizeof(struct ws_runtime) == 48, "ABI");
+WS_ASSERT(sizeof(struct ws_runtime) == 64, "ABI");
 
 #endif

@@ -37,6 +37,7 @@
 #define WS_CTL_SLOTS 16384
 
 #define WS_COMM_LEN 16
+#define WS_FUNCTION_MAX 64 /* of the name of what a work item runs, with its NUL */
 
 /* Goroutines made by goroutines made by a request's: followed so deep. */
 #define WS_HEIRS 2

@@ -5,7 +5,13 @@
  */
 #include "runtime.bpf.h"
 
-#define TYPE_NAME 24 /* Include/cpython/object.h: PyTypeObject.tp_name */
+/* Include/cpython: object.h, unicodeobject.h, classobject.h; Modules/_functoolsmodule.c. Equal from 3.8 to 3.14. */
+#define OB_TYPE 8
+#define TYPE_NAME 24	/* PyTypeObject.tp_name */
+#define STR_LENGTH 16	/* PyASCIIObject.length */
+#define METHOD_FUNC 16	/* PyMethodObject.im_func */
+#define PARTIAL_FUNC 16 /* partialobject.fn */
+#define PARTIAL_ARGS 24 /* partialobject.args, a tuple */
 
 /* PyContext_CopyCurrent has returned a context: it works on what its maker works on, whatever had that address before. */
 SEC("uretprobe")
@@ -118,8 +124,54 @@ int rt_queue_put(struct pt_regs *regs)
 	return 0;
 }
 
-/* `q`: what begins, or NULL: what had begun is over. */
-static __always_inline void tell_work(struct thread_state *ts, const struct queued *q)
+/* The first eight bytes of the name of an object's type. */
+static __always_inline __u64 type_of(__u64 object)
+{
+	return user_word(user_word(user_word(object + OB_TYPE) + TYPE_NAME));
+}
+
+#define TYPE_FUNCTION 0x6e6f6974636e7566ull /* "function" */
+#define TYPE_METHOD 0x646f6874656dull	    /* "method" and its NUL; the last byte is not its own */
+#define TYPE_PARTIAL 0x6c6f6f74636e7566ull  /* "functool", of functools.partial */
+#define TYPE_BUILTIN 0x5f6e69746c697562ull  /* "builtin_", of builtin_function_or_method: Context.run, by asyncio.to_thread() */
+
+/*
+ * The name of the Python function that a work item runs, within methods and partial objects. Read while the item is
+ * in the hands of the thread that runs it: nothing of it is freed. Whatever looks otherwise has no name. Only plain
+ * ASCII strings have their characters where they are looked for: no others are as long as they say.
+ */
+static __always_inline void read_function(const struct ws_runtime *rt, __u64 item, char *name)
+{
+	__u64 fn = item, str;
+	long n;
+
+	for (int i = 0; i < 3; i++)
+		fn = rt->py.item_fn[i] ? user_word(fn + (__s64)rt->py.item_fn[i]) : fn;
+	for (int i = 0; i < 4 && fn; i++) {
+		__u64 type = type_of(fn), inner;
+
+		if (type == TYPE_FUNCTION) {
+			str = user_word(fn + rt->py.qualname);
+			n = bpf_probe_read_user_str(name, WS_FUNCTION_MAX, (void *)(str + rt->py.str_data));
+			if (n < 1 || (n < WS_FUNCTION_MAX && (__u64)n - 1 != user_word(str + STR_LENGTH)))
+				name[0] = '\0';
+			return;
+		}
+		if (type << 8 == TYPE_METHOD << 8) {
+			fn = user_word(fn + METHOD_FUNC);
+		} else if (type == TYPE_PARTIAL) {
+			inner = user_word(fn + PARTIAL_FUNC);
+			if (type_of(inner) == TYPE_BUILTIN) /* what is called is its first argument */
+				inner = user_word(user_word(fn + PARTIAL_ARGS) + rt->py.tuple_item);
+			fn = inner;
+		} else {
+			return;
+		}
+	}
+}
+
+/* `q`: what begins, by which `item` of `rt`; or NULL: what had begun is over. */
+static __always_inline void tell_work(struct thread_state *ts, const struct queued *q, const struct ws_runtime *rt, __u64 item)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct ws_ev_work *e;
@@ -136,6 +188,7 @@ static __always_inline void tell_work(struct thread_state *ts, const struct queu
 	if (q) {
 		e->queued_ns = q->since;
 		e->token = q->tok;
+		read_function(rt, item, e->function);
 	}
 	ev_submit(e, wake_flags(sizeof(*e)));
 }
@@ -147,7 +200,7 @@ int rt_queue_wait(struct pt_regs *regs)
 	struct thread_state *ts = thread_state_now();
 
 	if (ts && ts->working)
-		tell_work(ts, NULL);
+		tell_work(ts, NULL, NULL, 0);
 	return 0;
 }
 
@@ -156,10 +209,11 @@ SEC("uretprobe")
 int rt_queue_got(struct pt_regs *regs)
 {
 	struct object_key key = object_key(PT_REGS_RC(regs));
+	struct ws_runtime *rt = runtime_of(key.tgid);
 	struct thread_state *ts;
 	struct queued *q;
 
-	if (!runtime_of(key.tgid))
+	if (!rt)
 		return 0;
 	q = key.addr ? bpf_map_lookup_elem(&items, &key) : NULL;
 	ts = q ? thread_state(task_current()) : thread_state_now();
@@ -167,7 +221,7 @@ int rt_queue_got(struct pt_regs *regs)
 		return 0;
 	if (q) {
 		if (cfg.work_events)
-			tell_work(ts, q);
+			tell_work(ts, q, rt, key.addr);
 		ts->tok = q->tok;
 		ts->tok_ctx = 0;
 		ts->window = 0;

@@ -429,6 +429,6 @@ def test_offsets(python):
 
 
 def test_offsets_are_complete():
-    names = [n for n, _ in python_offsets.FIELDS] + ["fut_context"]
+    names = [n for n, _ in python_offsets.FIELDS] + python_offsets.MEASURED
     assert sorted(python_offsets.committed()) == list(range(8, 15))
     assert all(sorted(r) == sorted(names) for r in python_offsets.committed().values())

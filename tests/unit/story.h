@@ -184,7 +184,7 @@ static inline void proc(uint32_t tgid, uint32_t tid, enum ws_proc_what what)
 }
 
 /* `tok`: what begins, queued 5 ms ago; NULL: it is over */
-static inline void work(uint32_t tgid, uint32_t tid, const struct ws_token *tok)
+static inline void work_on(uint32_t tgid, uint32_t tid, const struct ws_token *tok, const char *function)
 {
 	struct ws_ev_work w = { .ev = { .type = WS_EV_WORK, .len = sizeof(w), .ts = t.now++ }, .tgid = tgid, .tid = tid };
 
@@ -192,8 +192,14 @@ static inline void work(uint32_t tgid, uint32_t tid, const struct ws_token *tok)
 	if (tok) {
 		w.queued_ns = w.ev.ts - 5000000;
 		w.token = *tok;
+		snprintf(w.function, sizeof(w.function), "%s", function);
 	}
 	pipeline__event(t.p, &w.ev);
+}
+
+static inline void work(uint32_t tgid, uint32_t tid, const struct ws_token *tok)
+{
+	work_on(tgid, tid, tok, "");
 }
 
 #define OK200 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -81,6 +81,40 @@ static void test_work_item_without_end(void **state_)
 	}
 }
 
+/* Named by what it runs, if that is a name. */
+static void test_work_item_name(void **state_)
+{
+	static const struct {
+		const char *function, *name;
+	} t[] = {
+		{ "load", "load" },
+		{ "Shop.cart.<locals>.<lambda>", "Shop.cart.<locals>.<lambda>" },
+		{ "", "executor" },
+		{ "not a name", "executor" },
+		{ "\x80", "executor" },
+	};
+
+	for (size_t i = 0; i < sizeof(t) / sizeof(*t); i++) {
+		struct ws_token tok;
+		struct span *item;
+		struct end s, c;
+
+		start();
+		front(&s, &c);
+		tok = reads(&s, 7, "/in");
+		tok.kind = WS_TOK_CONTEXT;
+		tok.flags |= WS_TOKEN_ITEM;
+		work_on(PROC_A, 9, &tok, t[i].function);
+		work(PROC_A, 9, NULL);
+		answers(&s, 7);
+		end_story();
+		item = span_of(SPAN_INTERNAL, "");
+		assert_true(str__eq(item->name, str__of(t[i].name)));
+		assert_int_equal(span__find(item, "code.function.name") != NULL, strcmp(t[i].name, "executor") != 0);
+		end_test();
+	}
+}
+
 /* Of a request that turns out not to be its own: no span, which is counted. */
 static void test_work_item_unproven(void **state_)
 {
@@ -107,6 +141,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_work_item),
+		cmocka_unit_test(test_work_item_name),
 		cmocka_unit_test(test_work_item_without_end),
 		cmocka_unit_test(test_work_item_unproven),
 	};

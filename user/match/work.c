@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Work items that the threads of an executor run (--executor-spans): an INTERNAL span from when an item was queued to
- * when its thread asked for the next, between the request that queued it and the calls that it makes.
+ * when its thread asked for the next, between the request that queued it and the calls that it makes, named after the
+ * function that it runs where that could be read.
  */
 #include "user/match/exchange.h"
 
@@ -20,6 +21,28 @@ static void end_work(struct match *m, struct thread *t, uint64_t ts, bool told)
 	if (!told)
 		span__add(x->span, &unfinished);
 	exchange__finish(m, x, ts, false);
+}
+
+/* What was read is a name, or it is nobody's: a word of Python's, dots, and what it puts around. */
+static bool is_name(struct str s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		char c = s.p[i];
+
+		if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
+		    !memchr("_.<>", c, 4))
+			return false;
+	}
+	return s.len > 0;
+}
+
+static void set_name(struct exchange *x, struct str function)
+{
+	struct str name = is_name(function) ? span__dup(x->span, function) : STR_NULL;
+
+	x->span->op = name.len ? name : STR("executor");
+	if (name.len)
+		span__add_str(x->span, "code.function.name", name);
 }
 
 static void begin_work(struct match *m, const struct ws_ev_work *ev)
@@ -52,7 +75,7 @@ static void begin_work(struct match *m, const struct ws_ev_work *ev)
 		return;
 	}
 	stats__in(ST_MATCH, 1);
-	x->span->op = STR("executor");
+	set_name(x, str__of(ev->function));
 	t->work = x;
 }
 

@@ -198,6 +198,10 @@ static int read_state(struct python *py, struct memory *m)
 		.py.entered = py->off->entered,
 		.py.fut_context = py->off->fut_context,
 		.py.context_type = py->bias + py->context_type,
+		.py.item_fn = { (int16_t)py->off->item_fn_1, (int16_t)py->off->item_fn_2, (int16_t)py->off->item_fn_3 },
+		.py.qualname = (uint16_t)py->off->func_qualname,
+		.py.str_data = (uint16_t)py->off->str_data,
+		.py.tuple_item = (uint16_t)py->off->tuple_item,
 	};
 	if (check_threads(py, m, d->tls, &differ))
 		return 0;

@@ -2,6 +2,7 @@
 #include "user/source/source.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "user/base/mem.h"
 #include "user/model/stats.h"
@@ -69,7 +70,7 @@ static bool proc_valid(const struct ws_ev_proc *p)
 static bool work_valid(const struct ws_ev_work *w)
 {
 	return w->ev.len == sizeof(*w) && (w->what == WS_WORK_BEGIN || w->what == WS_WORK_END) &&
-	       token_valid(&w->token);
+	       token_valid(&w->token) && memchr(w->function, '\0', sizeof(w->function));
 }
 
 static bool procinfo_valid(const struct ws_ev_procinfo *p)

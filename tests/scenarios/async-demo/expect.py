@@ -49,7 +49,9 @@ def work_item(span, by_id):
     if item is None or item.kind != INTERNAL or item.service != span.service:
         return f"below {item}, not below its work item", None
     wait, run = (item.attrs.get(f"wirespan.executor.{k}_ns", -1) for k in ("wait", "run"))
-    if item.name != "executor" or wait < 0 or run < 100_000_000 or item.end - item.start != wait + run:
+    if {item.name, item.attrs.get("code.function.name")} != {"blocking"}:
+        return f"work item {item} is not named after what it runs", None
+    if wait < 0 or run < 100_000_000 or item.end - item.start != wait + run:
         return f"odd work item {item}: waited {wait}, ran {run} of {item.end - item.start}", None
     if not item.start <= span.start <= span.end <= item.end:
         return f"not within its work item {item}", None
