@@ -34,8 +34,12 @@ scenarios: deps all tools
 	$(Q)$(PY) tests/scenarios/fan-out/run.py --fast --check
 
 ## make accuracy     who caused which call: every server and client at 1 to 512 connections (ARGS='--only aiohttp')
-accuracy: deps all tools
+accuracy: deps all tools $(O)/accuracy/.requirements
 	$(Q)$(PY) tests/accuracy/accuracy.py $(ARGS)
+
+$(O)/accuracy/.requirements: tests/accuracy/requirements.txt | deps
+	$(call msg,PIP,$(@D))
+	$(Q)rm -rf $(@D) && $(PY) -m pip install -q --disable-pip-version-check --target $(@D) -r $< && cp $< $@
 
 # What `make test` runs of it.
 accuracy-short: deps all tools

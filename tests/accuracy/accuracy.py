@@ -31,7 +31,23 @@ from rig.spans import CLIENT  # noqa: E402
 from rig.tracer import Tracer, dropped  # noqa: E402
 
 SERVICES = HERE / "services"
+EXTRA = OUT / "accuracy"  # tests/accuracy/requirements.txt
 PYENV = pathlib.Path(os.environ.get("PYENV_ROOT") or pathlib.Path.home() / ".pyenv")
+
+
+@dataclasses.dataclass
+class Conf:
+    """An argument: the path of what is made of a file in services/, behind `option`."""
+    name: str
+    option: str = ""
+
+    def write(self, directory, **values):
+        text = (SERVICES / self.name).read_text()
+        for key, value in values.items():
+            text = text.replace("{%s}" % key, str(value))
+        path = pathlib.Path(directory) / self.name.removesuffix(".in")
+        path.write_text(text)
+        return f"{self.option}{path}"
 
 
 @dataclasses.dataclass
@@ -70,6 +86,9 @@ def frameworks():
         Row("FastAPI on uvicorn with uvloop, pool of 10", [*uvicorn, "--loop", "uvloop"], ASGI, env={"POOL": "10"}),
         Row("FastAPI on hypercorn, httpx", [*module("hypercorn"), "-b", "127.0.0.1:{port}", "--keep-alive", "600",
                                            "asgi_app:app"], ASGI),
+        # A reactor of Twisted's on asyncio; requests reach the application through a queue of its own.
+        Row("FastAPI on Daphne, httpx", [*module("daphne"), "-b", "127.0.0.1", "-p", "{port}", "-v", "0", "asgi_app:app"], ASGI,
+            env={"PYTHONPATH": str(EXTRA)}),
         Row("FastAPI on gunicorn with uvicorn workers",
             [*gunicorn, "-w", "2", "-k", "uvicorn.workers.UvicornWorker", "asgi_app:app"], ASGI),
         Row("aiohttp server and client", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, short=True),
@@ -164,8 +183,18 @@ def jdk_version(javac):
 
 def proxy_rows():
     """What is passed on as it came: the call's path is the request's."""
-    return [Row("HAProxy, two threads", ["/usr/sbin/haproxy", "-db", "-f", str(SERVICES / "haproxy.cfg")], ["n0"], bar=0.99,
-                short=True)]
+    haproxy = ["/usr/sbin/haproxy", "-db", "-f", SERVICES / "haproxy.cfg"]
+    nginx = ["/usr/sbin/nginx", "-c", Conf("nginx.conf.in")]
+    envoy = [EXTRA / "envoy/_bin/envoy", "--concurrency", "2", "--log-level", "error", "--disable-hot-restart",
+             "-c", Conf("envoy.yaml.in")]
+    traefik = [EXTRA / "bin/traefik", "--entrypoints.web.address=127.0.0.1:{port}", "--log.level=ERROR",
+               Conf("traefik.yaml.in", "--providers.file.filename=")]
+    caddy = [EXTRA / "bin/caddy", "run", "--adapter", "caddyfile", "--config", Conf("Caddyfile.in")]
+    return [Row("HAProxy, two threads", haproxy, ["n0"], bar=0.99, short=True),
+            Row("nginx, two workers, shared connections", nginx, ["n0"], bar=0.99),
+            Row("Envoy, two workers", envoy, ["n0"], bar=0.99),
+            Row("Traefik", traefik, ["n0"], bar=0.99),
+            Row("Caddy", caddy, ["n0"], bar=0.99)]
 
 
 def rows():
@@ -183,7 +212,9 @@ def measure(row, connections, edges, directory):
     tag = load.tag()
     with Services(directory) as services:
         services.start([python(), SERVICES / "leaf.py"], "leaf", port=leaf, env={"PORT": leaf})
-        argv = [str(a.program() if isinstance(a, golang.Build) else a).replace("{port}", str(port)) for a in row.argv]
+        values = {"port": port, "leaf": f"127.0.0.1:{leaf}", "leaf_host": "127.0.0.1", "leaf_port": leaf, "dir": directory}
+        argv = [a.program() if isinstance(a, golang.Build) else a.write(directory, **values) if isinstance(a, Conf)
+                else str(a).replace("{port}", str(port)) for a in row.argv]
         services.start(argv, "service", port=port, cwd=SERVICES,
                        env={"PORT": port, "LEAF": f"http://127.0.0.1:{leaf}", "LEAF_ADDRESS": f"127.0.0.1:{leaf}", **row.env})
         tracer = Tracer("--port", f"{port},{leaf}", directory=directory)

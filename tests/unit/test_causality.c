@@ -416,7 +416,6 @@ static void test_pipelined_in_one_read(void **state_)
 	end_test();
 }
 
-/* Both came in one read: what is still done for the first when that is over is not the second's. */
 /* A goroutine reads a request, and one that it made takes it over. */
 static struct ws_token taken_over(struct end *s, uint32_t heir)
 {
@@ -1123,124 +1122,6 @@ static void test_contexts(void **state_)
 	end_test();
 }
 
-/* Two requests in a reactor that is not on the list, and what it passes on. */
-static void content_story(const char *other, bool abandoned)
-{
-	struct end s, s2, c;
-
-	start();
-	front(&s, &c);
-	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
-	s.nonblock = s2.nonblock = c.nonblock = true;
-	announce(&s2);
-	data(&s2, WS_RX, 7, other, NULL);
-	if (abandoned)
-		state(&s2, WS_SS_CLOSED, 104 /* ECONNRESET */);
-	data(&s, WS_RX, 7, "GET /in?a=1 HTTP/1.1\r\nHost: b\r\nAccept: */*\r\nX-Id: 7\r\n\r\n", NULL);
-	data(&c, WS_TX, 7, "GET /in?a=1 HTTP/1.1\r\nhost: c\r\nx-id: 7\r\naccept: */*\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n", NULL);
-	gets_answer(&c, 7);
-	answers(&s, 7);
-	if (!abandoned)
-		answers(&s2, 7);
-	end_story();
-}
-
-static void test_content(void **state_)
-{
-	static const char same[] = "GET /in?a=1 HTTP/1.1\r\nHost: b\r\nX-Id: 7\r\nAccept: */*\r\n\r\n";
-	static const char *const others[] = {
-		"GET /in?a=1 HTTP/1.1\r\nHost: b\r\nAccept: */*\r\nX-Id: 8\r\n\r\n", /* another field */
-		"GET /in?a=2 HTTP/1.1\r\nHost: b\r\nAccept: */*\r\nX-Id: 7\r\n\r\n",
-		"PUT /in?a=1 HTTP/1.1\r\nHost: b\r\nAccept: */*\r\nX-Id: 7\r\n\r\n",
-	};
-
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
-		struct span *call;
-
-		content_story(others[i], false);
-		call = span_of(SPAN_CLIENT, "/in");
-		assert_non_null(call->evidence);
-		assert_string_equal(call->evidence, "content");
-		end_test();
-	}
-	for (int abandoned = 0; abandoned < 2; abandoned++) {
-		content_story(same, abandoned);
-		assert_root(span_of(SPAN_CLIENT, "/in"), "nothing tells whose work this is in an event loop");
-		end_test();
-	}
-}
-
-#define CHECK "GET /check HTTP/1.1\r\nHost: b\r\n\r\n"
-
-/* A proxy that is asked for what it asks for by itself: one is passed on at a time, and a kind of its own is nobody's. */
-static void test_content_of_its_own(void **state_)
-{
-	struct end s, s2, c, own;
-	struct span *first;
-
-	start();
-	front(&s, &c);
-	own = make_end(PROC_A, WS_ROLE_CLIENT, 50001, 8080);
-	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
-	s.nonblock = s2.nonblock = c.nonblock = own.nonblock = true;
-	announce(&own);
-	announce(&s2);
-	data(&s, WS_RX, 7, CHECK, NULL);
-	data(&c, WS_TX, 7, CHECK, NULL);
-	data(&own, WS_TX, 7, CHECK, NULL); /* while the other is on its way */
-	gets_answer(&c, 7);
-	gets_answer(&own, 7);
-	answers(&s, 7);
-	tick(1000);
-	data(&own, WS_TX, 7, CHECK, NULL); /* while nobody asks for it */
-	gets_answer(&own, 7);
-	data(&s2, WS_RX, 7, CHECK, NULL);
-	data(&c, WS_TX, 7, CHECK, NULL);
-	gets_answer(&c, 7);
-	answers(&s2, 7);
-	end_story();
-	first = NULL;
-	for (size_t i = 0; i < t.n; i++) {
-		if (t.spans[i]->kind != SPAN_CLIENT || !t.spans[i]->evidence)
-			continue;
-		assert_null(first);
-		first = t.spans[i];
-	}
-	assert_non_null(first);
-	assert_string_equal(first->evidence, "content");
-	assert_int_equal(t.n, 6);
-	end_test();
-}
-
-/* What it asks for by itself is remembered, however much it asks for that nobody has asked it for in these words. */
-static void test_content_among_rewritten(void **state_)
-{
-	struct end s, c, own;
-
-	start();
-	front(&s, &c);
-	own = make_end(PROC_A, WS_ROLE_CLIENT, 50001, 8080);
-	s.nonblock = c.nonblock = own.nonblock = true;
-	announce(&own);
-	data(&own, WS_TX, 7, CHECK, NULL);
-	gets_answer(&own, 7);
-	for (int i = 0; i < 200; i++) {
-		char other[64];
-
-		snprintf(other, sizeof(other), "GET /rewritten/%d HTTP/1.1\r\nHost: b\r\n\r\n", i);
-		data(&own, WS_TX, 7, other, NULL);
-		gets_answer(&own, 7);
-	}
-	data(&s, WS_RX, 7, CHECK, NULL);
-	data(&own, WS_TX, 7, CHECK, NULL);
-	gets_answer(&own, 7);
-	answers(&s, 7);
-	end_story();
-	for (size_t i = 0; i < t.n; i++)
-		assert_null(t.spans[i]->evidence);
-	end_test();
-}
-
 /* Whatever came since, a request that is open is known to have brought its context. */
 static void test_context_of_an_open_request(void **state_)
 {
@@ -1415,9 +1296,6 @@ int main(void)
 		cmocka_unit_test(test_callback_of_equals),
 		cmocka_unit_test(test_callback_of_opaque),
 		cmocka_unit_test(test_contexts),
-		cmocka_unit_test(test_content),
-		cmocka_unit_test(test_content_of_its_own),
-		cmocka_unit_test(test_content_among_rewritten),
 		cmocka_unit_test(test_context_of_an_open_request),
 		cmocka_unit_test(test_thread_that_streams),
 		cmocka_unit_test(test_connect_failed),

@@ -9,6 +9,7 @@
 
 /* What is forgotten too early makes a wrong parent: filters, which rather remember too much. */
 static const struct recent_size abandoned_size = { .bits = 1u << 16, .period = 60000000000ull };
+static const struct recent_size over_size = { .bits = 1u << 16, .period = 10000000000ull };
 static const struct recent_size own_size = { .bits = 1u << 20, .period = 600000000000ull };
 
 bool content__find(struct match *m, struct exchange *x)
@@ -38,6 +39,21 @@ bool content__find(struct match *m, struct exchange *x)
 		found->n_waiting++;
 	}
 	return true;
+}
+
+bool content__find_read_ahead(struct match *m, struct exchange *x)
+{
+	struct proc *p = proc__find(m, x->tgid, false);
+
+	if (!p || recent__has(&p->over, &over_size, x->request_key, m->now))
+		return false;
+	return content__find(m, x);
+}
+
+void content__over(struct exchange *s)
+{
+	if (s->proc && s->request_key)
+		recent__add(&s->proc->over, &over_size, s->request_key, s->m->now);
 }
 
 void content__abandoned(struct exchange *s)

@@ -48,6 +48,7 @@ struct exchange {
 	uint32_t answered_by;	 /* server: the thread that wrote the first byte of the response */
 	bool nonblock;		 /* … on a descriptor that does not block */
 	uint64_t reader;	 /* server: key of the thread or goroutine that read the end of the head, 0: not known */
+	bool fiber;		 /* … it was a goroutine, or a virtual thread */
 	uint64_t start, end;	 /* CLOCK_MONOTONIC */
 	uint32_t sent;		 /* client: by the call that wrote the first byte, with what else it wrote */
 	uint64_t floor;		 /* client: when it had the answer before this on its connection, 0: none */
@@ -152,6 +153,7 @@ struct proc {
 	uint64_t drains_until;	/* threads or goroutines that requests started did more than one piece of work */
 	struct recent abandoned; /* request_key of requests that their peer has given up (content.c) */
 	struct recent own_calls; /* … of calls that nobody had asked for */
+	struct recent over;	 /* … of requests that have ended, read by goroutines or virtual threads */
 	uint64_t crossed_until;	  /* requests were answered in each other's turns */
 	uint64_t abandoned_until; /* what an abandoned request has queued may start in another's turn */
 };
@@ -252,6 +254,12 @@ void candidates__drop(struct exchange *x);
 
 /* content.c: for forwarding proxies. True: found, or refused because it is switched off. */
 bool content__find(struct match *m, struct exchange *x);
+/*
+ * The same for a goroutine or virtual thread that did not read the request: a proxy's server may have read it ahead in
+ * another. It may as well do something more for its last one: not if one of that kind ended a moment ago.
+ */
+bool content__find_read_ahead(struct match *m, struct exchange *x);
+void content__over(struct exchange *server);
 void content__abandoned(struct exchange *server);
 
 /* turn.c: the same for event loops whose callbacks are known. */

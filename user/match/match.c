@@ -281,12 +281,11 @@ static bool is_excluded(const struct match *m, const struct msg *msg)
 }
 
 /* Go's servers let another goroutine read the first byte. */
-static uint64_t reader_of(const struct exchange *x, const struct transfer *newest)
+static void take_reader(struct exchange *x, const struct transfer *newest)
 {
-	if (newest && (newest->token.kind == WS_TOK_GOROUTINE || newest->token.kind == WS_TOK_VIRTUAL) &&
-	    newest->token.by)
-		return thread__goroutine(newest->tgid, newest->token.by);
-	return thread__key(x->tid);
+	x->fiber = newest && (newest->token.kind == WS_TOK_GOROUTINE || newest->token.kind == WS_TOK_VIRTUAL) &&
+		   newest->token.by;
+	x->reader = x->fiber ? thread__goroutine(newest->tgid, newest->token.by) : thread__key(x->tid);
 }
 
 static void on_request(struct match *m, struct stream_conn *c, const struct msg *msg, const struct transfer *t)
@@ -312,7 +311,7 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 	x->tid = t ? t->tid : 0;
 	x->nonblock = t && t->flags & WS_DATA_NONBLOCK;
 	if (server)
-		x->reader = reader_of(x, c->newest);
+		take_reader(x, c->newest);
 	x->span->op = span__dup(x->span, msg->op);
 	x->span->target = span__dup(x->span, msg->target);
 	x->span->display_peer = span__dup(x->span, msg->peer);

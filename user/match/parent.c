@@ -28,7 +28,8 @@
  *   goroutine-inherited
  *             One that was made by it, or by that: if it ends with the request, or with its call, and made only one. A
  *             worker that the request was the first to need goes on for others, or drains their queue, and ends. Where
- *             there were no others it may make several.
+ *             there were no others it may make several. Of one that has read no request, or one that is over: content, see
+ *             there (a proxy's server may have read its request ahead in another).
  *   turn, turn-continued
  *             Node.js: the callback that ran, see turn.c.
  *   content   Forwarding proxies, see content.c.
@@ -429,6 +430,12 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 		confirm_if_answering(s);
 }
 
+static void not_read_by(struct match *m, struct exchange *x, const char *why)
+{
+	if (!allowed(x, EVIDENCE_CONTENT) || !content__find_read_ahead(m, x))
+		parent__refuse(x, why);
+}
+
 /* Heirs are believed once they have ended; the goroutine that read has nothing to prove. */
 static void by_goroutine(struct match *m, struct exchange *x, const struct ws_token *t)
 {
@@ -444,11 +451,11 @@ static void by_goroutine(struct match *m, struct exchange *x, const struct ws_to
 	if (many)
 		parent__refuse(x, "several requests in one read");
 	else if (!t->sock)
-		parent__refuse(x, "its goroutine or virtual thread has read no request");
+		not_read_by(m, x, "its goroutine or virtual thread has read no request");
 	else if (!s || !s->open || s->tgid != x->tgid)
-		parent__refuse(x, "its request was over");
+		not_read_by(m, x, "its request was over");
 	else if (thread__goroutine(x->tgid, t->by) != s->reader)
-		parent__refuse(x, OTHER_READER);
+		not_read_by(m, x, OTHER_READER);
 	else if ((s->thread && s->thread->n_live > 1) || serves_several(s))
 		parent__refuse(x, "who has read it serves several connections at a time");
 	else
@@ -638,6 +645,8 @@ void parent__on_end(struct exchange *server, bool aborted)
 		if (x->parent == server && !is_heir(x))
 			x->exit_until = server->m->now + EXIT_NS;
 	turn__ended(server, aborted);
+	if (server->fiber)
+		content__over(server);
 	if (aborted && server->proc) {
 		server->proc->zombie_until = server->m->now + ZOMBIE_NS;
 		content__abandoned(server);

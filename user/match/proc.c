@@ -30,6 +30,7 @@ void proc__free(struct match *m, struct proc *p)
 	HASH_DEL(m->procs, p);
 	recent__free(&p->abandoned);
 	recent__free(&p->own_calls);
+	recent__free(&p->over);
 	mem__free(p->came);
 	mem__free(p);
 }

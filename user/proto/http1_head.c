@@ -344,8 +344,11 @@ static int add_field(struct http1_head *h, struct str name, struct str v)
 	}
 }
 
-/* What concerns one hop (RFC 9110, 7.6.1), and what proxies add or change: who came by, where to, trace contexts. */
-static bool passed_on(struct str name)
+/*
+ * Not what concerns one hop (RFC 9110, 7.6.1), nor what proxies add or change: who came by, where to, trace contexts, and
+ * what Go's net/http.Transport asks for where it was not told what to accept.
+ */
+static bool passed_on(struct str name, struct str value)
 {
 	static const struct str whole[] = {
 		{"host", 4}, {"connection", 10}, {"keep-alive", 10}, {"proxy-connection", 16}, {"te", 2}, {"trailer", 7},
@@ -361,7 +364,7 @@ static bool passed_on(struct str name)
 	for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
 		if (name.len > begins[i].len && !strncasecmp(name.p, begins[i].p, begins[i].len))
 			return false;
-	return true;
+	return !NAMED("accept-encoding") || !str__eq(value, STR("gzip"));
 }
 
 /* Names in any case: some proxies write them anew. */
@@ -434,7 +437,7 @@ static int parse_field(struct http1_head *h, bool request, const uint8_t *p, siz
 	else if (memchr(value.p, '\r', value.len))
 		return -EBADMSG;
 	value = trim(value);
-	if (request && passed_on(name))
+	if (request && passed_on(name, value))
 		h->end_to_end += hash_field(name, value);
 	return add_field(h, name, value);
 }

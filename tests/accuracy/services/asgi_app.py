@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """FastAPI with one shared httpx client: awaited, gathered, in a thread with and without the context, after the answer."""
 import asyncio
-import contextlib
 import os
 
 import fastapi
@@ -10,17 +9,9 @@ import requests
 
 LEAF = os.environ["LEAF"]
 POOL = int(os.environ.get("POOL", "400"))
-client = None
-
-
-@contextlib.asynccontextmanager
-async def lifespan(_app):
-    global client
-    async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=POOL)) as client:
-        yield
-
-
-app = fastapi.FastAPI(lifespan=lifespan)
+# Not in the application's lifespan: Daphne has none.
+client = httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=POOL))
+app = fastapi.FastAPI()
 
 
 async def late(rid):
