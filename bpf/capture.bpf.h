@@ -18,6 +18,7 @@
 #define WS_CAPTURE_BPF_H
 
 #include "emit.bpf.h"
+#include "fd.bpf.h"
 #include "runtime.bpf.h"
 
 /*
@@ -31,7 +32,8 @@ struct moved {
 	struct msghdr *msg;
 	__u64 asked;   /* size of the message before the call */
 	__u32 behind;  /* bytes that the same system call moved after these */
-	bool by_fd;    /* the socket is what the descriptor leads to now, after the call */
+	struct file *file; /* what the descriptor leads to now, after the call: `sk` was found by that. Or NULL */
+	__u64 ino;	   /* with `file`: its inode's number */
 	int ret;       /* bytes, or -errno */
 	int flags;     /* MSG_*, as given to the call */
 	enum ws_dir dir;
@@ -48,18 +50,13 @@ struct seen {
 
 static __always_inline bool task_args_trusted(struct task_struct *task)
 {
-	return !(KREAD(task, flags) & (PF_KTHREAD | PF_IO_WORKER)) && !task_is_compat(task);
+	return !(TREAD(task, flags) & (PF_KTHREAD | PF_IO_WORKER)) && !task_is_compat(task);
 }
 
 /* Does this descriptor of the running task lead to `file`? */
 static __always_inline bool fd_is_file(struct task_struct *task, __u64 fd, struct file *file)
 {
-	struct file **slots = KREAD(task, files, fdt, fd), *found = NULL;
-
-	if (!file || fd >= KREAD(task, files, fdt, max_fds))
-		return false;
-	bpf_probe_read_kernel(&found, sizeof(found), &slots[fd]);
-	return found == file;
+	return file && fd_file(task, fd) == file;
 }
 
 /*
@@ -123,7 +120,7 @@ static __always_inline void mmsg_silent(const struct moved *m)
 	struct thread_state *ts;
 	enum sys_op op;
 
-	if (m->msg || m->by_fd || !m->regs)
+	if (m->msg || m->file || !m->regs)
 		return;
 	op = sys_classify(sys_number(m->regs));
 	if (op != SYS_MMSG_TX && op != SYS_MMSG_RX)
@@ -149,9 +146,10 @@ static __always_inline bool find_msg(struct xfer *x, __u64 hdr)
 }
 
 /* Fills x->buf and x->iovcnt from saved registers; false: this transfer shows no user buffer. */
-static __always_inline bool find_buffer_regs(struct xfer *x, struct seen *o, struct task_struct *task,
-					     struct pt_regs *regs)
+static __always_inline bool find_buffer_regs(struct xfer *x, struct seen *o, const struct moved *m)
 {
+	struct task_struct *task = m->task;
+	struct pt_regs *regs = m->regs;
 	struct sock *sk = o->sk;
 	struct sys_args a;
 	__u32 idx;
@@ -159,7 +157,7 @@ static __always_inline bool find_buffer_regs(struct xfer *x, struct seen *o, str
 	if (!task_args_trusted(task))
 		return false;
 	sys_args_read(regs, &a);
-	if (a.op == SYS_OTHER || !fd_is_file(task, a.a0, KREAD(sk, sk_socket, file)))
+	if (a.op == SYS_OTHER || (!m->file && !fd_is_file(task, a.a0, KREAD(sk, sk_socket, file))))
 		return false;
 	if (a.op != SYS_MMSG_TX && a.op != SYS_MMSG_RX)
 		o->ts->mm_vec = 0;
@@ -262,7 +260,7 @@ static __always_inline bool find_buffer(struct xfer *x, struct seen *o, const st
 {
 	if (m->msg)
 		return !x->size || find_buffer_msg(x, m->msg, m->asked);
-	return m->regs && find_buffer_regs(x, o, m->task, m->regs);
+	return m->regs && find_buffer_regs(x, o, m);
 }
 
 /* ---- end, position, token ------------------------------------------------------------------------- */
@@ -443,11 +441,18 @@ static __always_inline bool take_ctl(struct xfer *x, struct seen *o)
 
 /* ---- the core -------------------------------------------------------------------------------- */
 
+/* An error that says nothing of the connection: nothing to read yet, no room to send. */
+static __always_inline bool ret_is_silent(__s64 ret)
+{
+	return ret < 0 && ret != -104 /* ECONNRESET */ && ret != -32 /* EPIPE */ && ret != -110 /* ETIMEDOUT */;
+}
+
 /* Called in the task that made the call, after it. */
 static __always_inline void capture(const struct moved *m)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct task_struct *task = m->task; /* KREAD() would relocate the step through `m` too */
+	struct file *file = m->file;
 	struct sock *sk = m->sk;
 	struct seen o = { .sk = sk };
 	int ret = m->ret;
@@ -456,7 +461,7 @@ static __always_inline void capture(const struct moved *m)
 
 	if (!sock_is_stream(sk) || (m->flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)))
 		return;
-	if (ret < 0 && ret != -104 /* ECONNRESET */ && ret != -32 /* EPIPE */ && ret != -110 /* ETIMEDOUT */) {
+	if (ret_is_silent(ret)) {
 		mmsg_silent(m);
 		return;
 	}
@@ -464,7 +469,7 @@ static __always_inline void capture(const struct moved *m)
 	if (!o.ts || !flags_traced(o.ts->proc_flags))
 		return;
 	count(WS_K_RUNS, 1);
-	o.st = sock_state(sk, true);
+	o.st = file ? sock_state_hash(sk, m->ino, true) : sock_state(sk, true);
 	if (!o.st) {
 		count(WS_K_IN, 1);
 		count(WS_K_DROP_STATE, 1);
@@ -490,12 +495,12 @@ static __always_inline void capture(const struct moved *m)
 		x->flags |= WS_DATA_EOF;
 	}
 	/* I/O workers block for a completion loop: their thread is nobody's. */
-	if ((m->flags & MSG_DONTWAIT) || (KREAD(task, flags) & (PF_KTHREAD | PF_IO_WORKER)) ||
-	    (KREAD(sk, sk_socket, file, f_flags) & O_NONBLOCK))
+	if ((m->flags & MSG_DONTWAIT) || (TREAD(task, flags) & (PF_KTHREAD | PF_IO_WORKER)) ||
+	    ((file ? BPF_CORE_READ(file, f_flags) : KREAD(sk, sk_socket, file, f_flags)) & O_NONBLOCK))
 		x->flags |= WS_DATA_NONBLOCK;
 	if (!o.st->id)
 		sock_init(sk, o.st, pid_tgid);
-	if (m->by_fd && is_foreign(x, o.st, sk)) {
+	if (file && is_foreign(x, o.st, sk)) {
 		count(WS_K_IN, 1);
 		count(WS_K_DROP_FD, 1);
 		return;

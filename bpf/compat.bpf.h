@@ -32,6 +32,20 @@
 #define KREAD(p, ...) BPF_CORE_READ(p, __VA_ARGS__)
 #endif
 
+/*
+ * The same for what is reached from the running task, or its registers: those pointers are trusted in every kind of
+ * program, while they are not kept in memory that other programs see.
+ */
+#ifndef WS_LEGACY
+#define TREAD_1(p, a) ((p)->a)
+#define TREAD_2(p, a, b) ((p)->a->b)
+#define TREAD_3(p, a, b, c) ((p)->a->b->c)
+#define TREAD_PICK(_1, _2, _3, name, ...) name
+#define TREAD(p, ...) TREAD_PICK(__VA_ARGS__, TREAD_3, TREAD_2, TREAD_1)(p, __VA_ARGS__)
+#else
+#define TREAD(p, ...) BPF_CORE_READ(p, __VA_ARGS__)
+#endif
+
 /* include/linux/sched.h */
 #define PF_IO_WORKER 0x00000010
 #define PF_KTHREAD 0x00200000
@@ -111,21 +125,21 @@ enum sys_nr {
 
 static __always_inline bool task_is_compat(struct task_struct *task)
 {
-	return KREAD(task, thread_info.status) & TS_COMPAT;
+	return TREAD(task, thread_info.status) & TS_COMPAT;
 }
 
 static __always_inline __u32 sys_number(struct pt_regs *regs)
 {
-	return KREAD(regs, orig_ax);
+	return TREAD(regs, orig_ax);
 }
 
 static __always_inline void sys_args_read(struct pt_regs *regs, struct sys_args *a)
 {
 	a->op = sys_classify(sys_number(regs));
-	a->a0 = KREAD(regs, di);
-	a->a1 = KREAD(regs, si);
-	a->a2 = KREAD(regs, dx);
-	a->a4 = KREAD(regs, r8);
+	a->a0 = TREAD(regs, di);
+	a->a1 = TREAD(regs, si);
+	a->a2 = TREAD(regs, dx);
+	a->a4 = TREAD(regs, r8);
 }
 
 static __always_inline __u64 task_thread_pointer(struct task_struct *task)
@@ -156,21 +170,21 @@ enum sys_nr {
 
 static __always_inline bool task_is_compat(struct task_struct *task)
 {
-	return KREAD(task, thread_info.flags) & (1ul << TIF_32BIT);
+	return TREAD(task, thread_info.flags) & (1ul << TIF_32BIT);
 }
 
 static __always_inline __u32 sys_number(struct pt_regs *regs)
 {
-	return KREAD(regs, syscallno);
+	return TREAD(regs, syscallno);
 }
 
 static __always_inline void sys_args_read(struct pt_regs *regs, struct sys_args *a)
 {
 	a->op = sys_classify(sys_number(regs));
-	a->a0 = KREAD(regs, orig_x0); /* x0 itself takes the result */
-	a->a1 = KREAD(regs, regs[1]);
-	a->a2 = KREAD(regs, regs[2]);
-	a->a4 = KREAD(regs, regs[4]);
+	a->a0 = TREAD(regs, orig_x0); /* x0 itself takes the result */
+	a->a1 = TREAD(regs, regs[1]);
+	a->a2 = TREAD(regs, regs[2]);
+	a->a4 = TREAD(regs, regs[4]);
 }
 
 static __always_inline __u64 task_thread_pointer(struct task_struct *task)

@@ -7,9 +7,9 @@
 
 static __always_inline struct file *fd_file(struct task_struct *task, __u64 fd)
 {
-	struct file **slots = KREAD(task, files, fdt, fd), *file = NULL;
+	struct file **slots = TREAD(task, files, fdt, fd), *file = NULL;
 
-	if (fd >= KREAD(task, files, fdt, max_fds))
+	if (fd >= TREAD(task, files, fdt, max_fds))
 		return NULL;
 	bpf_probe_read_kernel(&file, sizeof(file), &slots[fd]);
 	return file;

@@ -174,10 +174,10 @@ static __always_inline __u64 sock_ino(struct sock *sk)
 	return KREAD(sk, sk_socket, file, f_inode, i_ino);
 }
 
-static __always_inline struct sock_state *sock_state_hash(struct sock *sk, bool create)
+static __always_inline struct sock_state *sock_state_hash(struct sock *sk, __u64 ino, bool create)
 {
 	static const struct sock_state fresh; /* too large for the stack */
-	__u64 key = (__u64)sk, ino = sock_ino(sk);
+	__u64 key = (__u64)sk;
 	struct sock_state *st;
 
 	st = bpf_map_lookup_elem(&sock_states, &key);
@@ -207,7 +207,7 @@ static __always_inline struct sock_state *sock_state(struct sock *sk, bool creat
 	if (cfg.sk_storage)
 		return bpf_sk_storage_get(&sk_states, sk, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 #endif
-	return sock_state_hash(sk, create);
+	return sock_state_hash(sk, sock_ino(sk), create);
 }
 
 static __always_inline __u32 sock_netns(struct sock *sk)

@@ -7,20 +7,36 @@
 #include "connect.bpf.h"
 #include "fd.bpf.h"
 
-/* The socket behind a descriptor of the running task, or NULL. */
-static __always_inline struct sock *fd_sock(struct task_struct *task, __u64 fd)
+/* Nothing of this process is wanted, as far as this thread knows. Asked first: most calls are about files. */
+static __always_inline bool is_untraced(void)
 {
-	return file_sock(fd_file(task, fd));
+	struct thread_state *ts = thread_state_now();
+
+	return ts && ts->epoch == proc_epoch && !flags_traced(ts->proc_flags);
 }
 
 /* One call, one transfer. A global function: the verifier goes through the core once, not per call. */
 __noinline int transfer(__u64 fd, __s64 ret, __u64 msg_flags, __u32 dir, __u32 behind)
 {
 	struct task_struct *task = task_current();
-	struct moved m = { .sk = fd_sock(task, fd), .task = task, .regs = task_regs(task), .ret = ret,
-			   .flags = msg_flags, .dir = dir == WS_TX ? WS_TX : WS_RX, .behind = behind, .by_fd = true };
+	struct moved m = { .task = task, .regs = task_regs(task), .ret = ret, .flags = msg_flags,
+			   .dir = dir == WS_TX ? WS_TX : WS_RX, .behind = behind };
+	struct socket *socket;
+	struct inode *inode;
+	struct file *file;
 
-	if (m.sk && ret <= 0x7fffffff)
+	if (ret > 0x7fffffff || ret_is_silent(ret) || is_untraced())
+		return 0;
+	file = m.file = fd_file(task, fd);
+	if (!file)
+		return 0;
+	inode = BPF_CORE_READ(file, f_inode);
+	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+	m.ino = BPF_CORE_READ(inode, i_ino);
+	socket = BPF_CORE_READ(file, private_data);
+	m.sk = BPF_CORE_READ(socket, sk);
+	if (m.sk)
 		capture(&m);
 	return 0;
 }
@@ -46,13 +62,13 @@ static __always_inline struct pt_regs *regs_at_exit(struct trace_event_raw_sys_e
 }
 
 #if defined(__TARGET_ARCH_x86)
-#define ARG0(r) KREAD(r, di)
-#define ARG2(r) KREAD(r, dx)
-#define ARG3(r) KREAD(r, r10)
+#define ARG0(r) TREAD(r, di)
+#define ARG2(r) TREAD(r, dx)
+#define ARG3(r) TREAD(r, r10)
 #else
-#define ARG0(r) KREAD(r, orig_x0)
-#define ARG2(r) KREAD(r, regs[2])
-#define ARG3(r) KREAD(r, regs[3])
+#define ARG0(r) TREAD(r, orig_x0)
+#define ARG2(r) TREAD(r, regs[2])
+#define ARG3(r) TREAD(r, regs[3])
 #endif
 
 /*
@@ -180,6 +196,6 @@ int sys_connect(struct trace_event_raw_sys_exit *ctx)
 	if (!r || !connect_unsent(ctx->ret))
 		return 0;
 	sys_args_read(r, &a);
-	connect_failed(task, fd_sock(task, a.a0), ctx->ret, (void *)a.a1, true);
+	connect_failed(task, file_sock(fd_file(task, a.a0)), ctx->ret, (void *)a.a1, true);
 	return 0;
 }
