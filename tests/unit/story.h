@@ -40,6 +40,7 @@ struct end {
 	uint32_t tgid;
 	uint16_t lport, rport, family;
 	uint8_t role, net; /* net: last byte of the address of the client's side */
+	uint32_t loopback; /* 127.0.0.0/8, of this network namespace; 0: other addresses */
 	uint64_t kaddr, peer;
 	bool nonblock;
 	bool found;	/* existed before: not seen from its first byte */
@@ -121,7 +122,8 @@ static inline void announce(struct end *e)
 	s.lport = e->lport;
 	s.rport = e->rport;
 	s.laddr[10] = s.laddr[11] = s.raddr[10] = s.raddr[11] = 0xff;
-	s.laddr[12] = s.raddr[12] = 10;
+	s.laddr[12] = s.raddr[12] = e->loopback ? 127 : 10;
+	s.netns = e->loopback;
 	s.laddr[15] = e->role == WS_ROLE_CLIENT ? e->net : 2;
 	s.raddr[15] = e->role == WS_ROLE_CLIENT ? 2 : e->net;
 	s.kaddr = e->kaddr;

@@ -57,6 +57,46 @@ static void test_other_request(void **state_)
 	}
 }
 
+/* Two pairs with the same addresses, ports and numbers, in two namespaces at the same time, that ask for the same. */
+static void test_twins(void **state_)
+{
+	for (int differ = 0; differ < 2; differ++) {
+		struct end c[2], s[2];
+
+		start();
+		for (int i = 0; i < 2; i++) {
+			pair(&c[i], &s[i], AF_INET);
+			c[i].tgid = 700 + (uint32_t)i;
+			s[i].tgid = 710 + (uint32_t)i;
+			c[i].loopback = s[i].loopback = 4026531840u + (uint32_t)(differ ? i : 0);
+			announce(&c[i]);
+			announce(&s[i]);
+		}
+		calls(&c[0], 1, "/x", NULL);
+		calls(&c[1], 2, "/x", NULL);
+		reads(&s[1], 3, "/x");
+		reads(&s[0], 4, "/x");
+		for (int i = 0; i < 2; i++) {
+			answers(&s[i], 4 - (uint32_t)i);
+			gets_answer(&c[i], 1 + (uint32_t)i);
+		}
+		end_story();
+		assert_int_equal(t.n, 4);
+		for (size_t i = 0; i < t.n; i++) {
+			const struct span *x = t.spans[i];
+
+			if (x->kind != SPAN_SERVER)
+				continue;
+			assert_int_equal(x->evidence != NULL, differ); /* in one namespace such twins cannot be */
+			for (size_t k = 0; k < t.n && differ; k++)
+				if (t.spans[k]->kind == SPAN_CLIENT)
+					assert_int_equal(!memcmp(t.spans[k]->span_id, x->parent_id, 8),
+							 t.spans[k]->tgid + 10 == x->tgid);
+		}
+		end_test();
+	}
+}
+
 /* Found in the middle of its life, an end has missed some bytes: "the first byte seen" is not the same at both. */
 static void test_unix_found(void **state_)
 {
@@ -257,6 +297,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_other_request),
+		cmocka_unit_test(test_twins),
 		cmocka_unit_test(test_unix_found),
 		cmocka_unit_test(test_unix_other_end),
 		cmocka_unit_test(test_ambiguous),

@@ -26,6 +26,7 @@ struct join_key {
 	uint32_t port;
 	uint32_t kind; /* 0 TCP position, 1 AF_UNIX position */
 	uint64_t pos;
+	uint64_t netns; /* TCP over loopback: every network namespace has these addresses; else 0 */
 };
 
 /*

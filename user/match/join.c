@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The same bytes seen at both ends on one node. TCP: the client's address and port, which survive
- * DNAT, and the sequence number of the request's first byte, which no two connections with equal
- * ports in two namespaces share. AF_UNIX: the server's end and the number of bytes before.
+ * The same bytes seen at both ends on one node. TCP: the client's address and port, which survive DNAT, and the
+ * sequence number of the request's first byte. That tells connections with equal ports in two namespaces apart, unless
+ * they were opened within microseconds: the kernel's first number is a hash of addresses and ports and the time in
+ * steps of 64 ns (net/core/secure_seq.c). Which happens where twins are started together, on addresses that every
+ * namespace has: loopback's count for one namespace only. AF_UNIX: the server's end and the number of bytes before.
  */
 #include "user/match/exchange.h"
 
@@ -56,6 +58,14 @@ static bool local_client(struct match *m, const struct stream_conn *c)
 	return e != NULL;
 }
 
+/* 127.0.0.0/8, mapped, or ::1 */
+static bool is_loopback(const uint8_t *ip)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff }, one[16] = { [15] = 1 };
+
+	return (!memcmp(ip, mapped, sizeof(mapped)) && ip[12] == 127) || !memcmp(ip, one, sizeof(one));
+}
+
 /* False: this end cannot be joined. */
 static bool make_key(struct join_key *k, const struct exchange *x, const struct stream_conn *c)
 {
@@ -80,6 +90,7 @@ static bool make_key(struct join_key *k, const struct exchange *x, const struct 
 	memcpy(k->ip, a->ip, 16);
 	k->port = a->port;
 	k->pos = (uint32_t)x->pos;
+	k->netns = is_loopback(a->ip) ? c->info.netns : 0;
 	return true;
 }
 
@@ -157,8 +168,14 @@ void join__offer(struct match *m, struct exchange *x, const struct stream_conn *
 	if (!make_key(&x->key, x, c))
 		return;
 	mine = bucket(m, x->server ? &m->servers : &m->clients, &x->key);
-	if (bucket_find(*mine, &x->key))
-		return; /* two with one key: whatever that is, it proves nothing */
+	other = bucket_find(*mine, &x->key);
+	if (other) { /* two with one key: whatever that is, it proves nothing */
+		if (!x->key.kind) {
+			join__withdraw(other);
+			other->join_until = 0;
+		}
+		return;
+	}
 	other = bucket_find(*bucket(m, x->server ? &m->clients : &m->servers, &x->key), &x->key);
 	if (other) {
 		struct exchange *client = x->server ? other : x, *server = x->server ? x : other;
