@@ -423,6 +423,8 @@ def test_without_sys_admin(start, plan, nginx, tag, hide):
     assert uprobes or not multi, features.stdout
     if why := re.search(rf"^{plan} +refused: (\S+):", features.stdout, re.M):
         assert why[1] == {"syscall": "syscall-tp", "kprobe": "kprobe"}[plan], features.stdout
+        tracefs = not hide and pathlib.Path("/sys/kernel/tracing/events").exists()
+        assert paranoid > 2 or not tracefs, features.stdout
         assert paranoid > 2 or re.search(r"^syscall-tp .* needs: tracefs;", features.stdout, re.M), features.stdout
         r = run("--control", "off", "--attach", plan, prefix=few)
         assert r.returncode == 3 and why[1] in one_line(r)

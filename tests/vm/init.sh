@@ -151,7 +151,7 @@ stage2() {
 	ln -sfn "$modules" "/lib/modules/$(uname -r)"
 	[ ! -e "$config" ] || [ -e "/boot/config-$(uname -r)" ] || ln -s "$config" "/boot/config-$(uname -r)"
 	hostname vm
-	ip link set lo up
+	ip link set lo up || give_up "the loopback interface"
 	# The host's shell for the command: busybox's would take its own applets for the programs that are meant.
 	cat >/run/vm/run <<-'END'
 		. /run/vm/environment

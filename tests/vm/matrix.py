@@ -39,9 +39,10 @@ SHORT = [f"{E2E}smoke.py", f"{E2E}running.py", "-k", "test_smoke or test_feature
 # What depends on the kernel, a test or two of each kind: a start of the tracer costs 10 to 20 seconds under emulation.
 # Exporters and frameworks do not, and every import of one takes ten seconds more. Contexts and goroutines: one service each.
 SELECTION = [
-    *(f"{E2E}{name}.py" for name in ("smoke", "syscalls", "counts", "causality", "context", "runtimes", "namespaces", "running")),
+    *(f"{E2E}{name}.py" for name in ("smoke", "syscalls", "counts", "causality", "context", "runtimes", "namespaces", "input",
+                                     "running")),
     "-k", "test_smoke or test_bodies_read_by_splice or (test_io_uring and (uring-tcp or wq-unix)) or test_short_lived or "
-    "(who_waits and epoll) or test_received or test_equal_port_pairs or test_joined_through or test_proven_by or "
+    "(who_waits and epoll) or (test_failed_connects and refused) or test_received or test_equal_port_pairs or test_joined_through or test_proven_by or "
     "test_kill_9 or test_command or test_refused_plan or test_features_names or test_without_root or "
     "test_without_a_capability or test_without_btf"]
 # Below $WS_OUT, made by test-vm-full; the program is named by tests/rig/golang.py.
@@ -101,6 +102,8 @@ WALK_LIMIT = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS, include/linux/bpf.h
 
 COMMAND = """\
 cat /proc/version >"$WS_RESULTS/version"
+cat /proc/self/cgroup >"$WS_RESULTS/cgroup"
+cat /sys/kernel/security/lockdown >"$WS_RESULTS/lockdown"
 "$WS_OUT/wirespan" features >"$WS_RESULTS/features"
 [ -z "$WS_VERIFIER" ] || "$WS_OUT/tests/tools/verifier" >"$WS_RESULTS/verifier" || echo "refused: see verifier" >&2
 exec "$WS_OUT/venv/bin/python" -m pytest -q -p no:cacheprovider --timeout=$((45 * ${WS_SLOW:-1})) \\
@@ -151,6 +154,19 @@ def judge_verifier(outcome, results):
             outcome.failures.append(f"verifier, plan {p}: {said[1] if said else 'no program was walked'}")
 
 
+def judge_restrictions(outcome, results):
+    """Is the guest what the row says? Otherwise it shows nothing of what it is there for."""
+    def read(name):
+        return (results / name).read_text() if (results / name).exists() else ""
+    row = outcome.row
+    lockdown = re.search(r"lockdown=(\w+)", row.cmdline)
+    if lockdown and f"[{lockdown[1]}]" not in read("lockdown"):
+        outcome.failures.append(f"not under {lockdown[0]}, but {read('lockdown').strip() or 'no lockdown'}")
+    v1 = re.findall(r"^\d+:\w[^:]*:/", read("cgroup"), re.M)  # 0::/ is v2, 1:name=…: one without a controller
+    if row.arch == "amd64" and (row.cgroup == 1) != bool([line for line in v1 if "name=" not in line]):
+        outcome.failures.append(f"cgroup v{row.cgroup} was asked for, there is {' '.join(read('cgroup').split()) or 'none'}")
+
+
 def judge(outcome, result, results, plans):
     """Fills in what the guest left behind and what is wrong with it."""
     row, bad = outcome.row, outcome.failures
@@ -166,6 +182,7 @@ def judge(outcome, result, results, plans):
         return  # it did not come that far
     if row.verifier:
         judge_verifier(outcome, results)
+    judge_restrictions(outcome, results)
     granted = {p for p, how in outcome.features.items() if how == "granted"}
     for p in sorted(set(row.plans) - granted):
         bad.append(f"plan {p} is refused: {outcome.features.get(p, 'wirespan features does not name it')}")
@@ -243,6 +260,9 @@ def in_guest(row, plans, results, threads):
     """The guest's Result; what it prints is shown and kept in `results`. Whatever goes wrong is a VmError."""
     options = guest.Options(cmdline=row.cmdline, sysctl=row.sysctl, cgroup=row.cgroup, calm=row.calm,
                             threads=threads, timeout=row.timeout, results=str(results))
+    missing = [n for n in SELECTION_NEEDS if row.verifier and not any(OUT.glob(n))]
+    if missing:
+        raise VmError(f"kernel {row.kernel}: not built: {', '.join(str(OUT / n) for n in missing)}: run it by make")
     env = {"WS_OUT": str(OUT), "WS_PLANS": ",".join(plans), "WS_VERIFIER": "1" if row.verifier else ""}
     try:
         shutil.rmtree(results, ignore_errors=True)
@@ -288,9 +308,11 @@ def verifier_table(outcomes):
     """Largest program by what the verifier walks of it; it gives up at WALK_LIMIT."""
     print(f"\n| verifier of | {' | '.join(ALL_PLANS)} |\n|{'---|' * (len(ALL_PLANS) + 1)}")
     for o in outcomes:
-        cells = [f"{name} {walked:,}, {100 * walked / WALK_LIMIT:.1f} %" if walked else "none"
+        cells = [f"{name} {walked:,}, margin {100 - 100 * walked / WALK_LIMIT:.1f} %" if walked else "none"
                  for walked, name in (o.verified.get(p, (0, "")) for p in ALL_PLANS)]
         print(f"| {o.version} | {' | '.join(cells)} |")
+    for o in outcomes:
+        print(f"\nevery program under {o.version}:\n{(results_of(o.row, OUT / 'vm') / 'verifier').read_text()}")
 
 
 def main():
@@ -309,11 +331,9 @@ def main():
     if a.list or unknown:
         print("\n".join(r.name for r in ROWS))
         return 2 if unknown else 0
-    # a guest builds nothing
-    for needed in ("wirespan", *(SELECTION_NEEDS if any(r.verifier for r in rows) else ())):
-        if not any(OUT.glob(needed)):
-            print(f"matrix.py: {OUT / needed} is not built: run it by make", file=sys.stderr)
-            return 2
+    if not (OUT / "wirespan").exists():  # a guest builds nothing
+        print(f"matrix.py: {OUT / 'wirespan'} is not built: run it by make", file=sys.stderr)
+        return 2
     without = [r for r in rows if a.plan and a.plan not in r.plans]
     rows = [r for r in rows if r not in without]
     for r in without:

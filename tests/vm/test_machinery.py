@@ -198,8 +198,59 @@ def test_verifier(host):
     r = host.run("matrix.py", "--only", FULL, boots=[boot])
     assert r.returncode == 1 and r.stdout.splitlines()[-1] == "3 passed, 1 failed", r.stdout
     assert "verifier, plan syscall: REFUSED: Argument list too long" in r.stdout
-    assert "| large 250,000, 25.0 % | one 9, 0.0 % | none | none |" in r.stdout
+    assert "| large 250,000, margin 75.0 % | one 9, margin 100.0 % | none | none |" in r.stdout
+    assert "\nfentry small 10 12 100.0 %\nfentry large 20 250000 75.0 %\n" in r.stdout  # every program
     assert re.search(r"^wall time: 0 min \d+ s$", r.stdout, re.M)
     (host.dir / "boots.begun").unlink()
     r = host.run("matrix.py", "--only", FULL, boots=[[*boot[:2], *boot[3:]]])
     assert r.returncode == 1 and r.stdout.splitlines()[-1] == "3 passed, 3 failed", r.stdout
+
+
+@pytest.mark.parametrize("row,plans,said,why", [
+    ("6.1 lockdown=integrity", {"fentry": "granted", "kprobe": "granted", "syscall": "granted"},
+     ["lockdown", "[none] integrity confidentiality\n"], "not under lockdown=integrity"),
+    ("6.1 lockdown=integrity", {"fentry": "granted", "kprobe": "granted", "syscall": "granted"},
+     ["lockdown", "none [integrity] confidentiality\n"], ""),
+    ("6.1 cgroup v1", {"fentry": "granted", "kprobe": "granted", "syscall": "granted"},
+     ["cgroup", "1:name=systemd:/\n0::/\n"], "cgroup v1 was asked for"),
+    ("6.1 cgroup v1", {"fentry": "granted", "kprobe": "granted", "syscall": "granted"},
+     ["cgroup", "2:cpu,cpuacct:/\n0::/\n"], ""),
+    ("6.1 perf_event_paranoid=3", {"fentry": "granted", "kprobe": "granted", "syscall": "granted"},
+     ["cgroup", "2:cpu:/\n0::/\n"], "cgroup v2 was asked for"),
+])
+def test_guest_is_not_what_the_row_says(host, row, plans, said, why):
+    tests = junit(*(f"t[{p}]" for p in plans))
+    r = host.run("matrix.py", "--only", row, boots=[[READY, features(**plans), said, tests, END]])
+    assert r.stdout.splitlines()[-1] == f"3 passed, {int(bool(why))} failed", r.stdout
+    assert why in r.stdout
+
+
+def test_something_is_not_built(host):
+    """The row that needs it fails, the next goes on."""
+    (host.dir / "out/tests/tools/verifier").unlink()
+    granted = features(fentry="granted", kprobe="granted", syscall="granted")
+    lockdown = ["lockdown", "none [integrity] confidentiality\n"]
+    r = host.run("matrix.py", "--only", f"{FULL},6.1 lockdown=integrity",
+                 boots=[[READY, granted, lockdown, junit("t[fentry]", "t[kprobe]", "t[syscall]"), END]])
+    assert r.returncode == 1 and r.stdout.splitlines()[-1] == "3 passed, 1 failed", r.stdout
+    assert "kernel 6.1: not built: " in r.stdout + r.stderr and "tests/tools/verifier" in r.stdout + r.stderr
+
+
+def test_processes_are_left(host):
+    boot = [READY, features(fentry="granted", kprobe="granted", syscall="granted"),
+            ["lockdown", "none [integrity] confidentiality\n"], junit("t[fentry]", "t[kprobe]", "t[syscall]"),
+            ["control", "left 123 sleep 1000\nexit 0\n"]]
+    r = host.run("matrix.py", "--only", "6.1 lockdown=integrity", boots=[boot])
+    assert r.returncode == 1 and r.stdout.splitlines()[-1] == "3 passed, 1 failed", r.stdout
+    assert "left running: 123 sleep 1000" in r.stdout
+
+
+def test_package_cannot_be_had(host):
+    """A kernel that no suite has: an error that names it, and the next row goes on."""
+    (host.dir / "cache/kernels/.alias/6.1").unlink()
+    apt = host.dir / "bin/apt-get"
+    apt.write_text("#!/bin/sh\necho 'E: Unable to locate package' >&2\nexit 100\n")
+    apt.chmod(0o755)
+    r = host.run("matrix.py", "--only", "6.1 lockdown=integrity,6.1 cgroup v1")
+    assert r.returncode == 1 and r.stdout.splitlines()[-1] == "0 passed, 2 failed", r.stdout + r.stderr
+    assert "kernel 6.1" in r.stdout + r.stderr
