@@ -242,11 +242,10 @@ static void set_flags(void *ctx, uint32_t tgid, uint32_t flags)
 		put_selection(l, tgid, selection_of(l, tgid));
 }
 
-/* The pipeline waits for this one: also if nothing has changed. */
+/* The pipeline may wait for this one: also if nothing has changed. */
 static void answer_selection(struct live *l, uint32_t tgid)
 {
-	if (l->selective)
-		put_selection(l, tgid, WS_SELECT_ANSWER | selection_of(l, tgid));
+	put_selection(l, tgid, WS_SELECT_ANSWER | selection_of(l, tgid));
 }
 
 static void sweep(struct live *l, uint64_t now)

@@ -101,7 +101,7 @@ static void on_proc(void *ctx, const struct ws_ev_proc *ev)
 	struct pipeline *p = ctx;
 
 	if (ev->what == WS_PROC_FORK || ev->what == WS_PROC_EXEC)
-		selection__ask(p->selection, ev->tgid, p->now);
+		selection__ask(p->selection, ev->tgid, ev->ppid, p->now);
 	else if (ev->what == WS_PROC_EXIT)
 		selection__exit(p->selection, ev->tgid);
 	match__proc(p->match, ev);
@@ -127,7 +127,7 @@ static void on_listening(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns
 	struct pipeline *p = ctx;
 
 	if (on)
-		selection__ask(p->selection, tgid, p->now);
+		selection__ask(p->selection, tgid, 0, p->now);
 	if (p->hooks.listening)
 		p->hooks.listening(p->hooks.ctx, sock, tgid, netns, port, on, ts);
 }

@@ -122,13 +122,25 @@ void selection__told(struct selection *s, const struct ws_ev_select *ev)
 		set_asked(s, e, e->asked - 1);
 }
 
-void selection__ask(struct selection *s, uint32_t tgid, uint64_t now)
+static bool is_receiver(const struct selection *s, uint32_t tgid)
+{
+	const struct entry *e = find(s, tgid);
+
+	return e && e->selected == WS_SELECT_RECEIVER;
+}
+
+void selection__ask(struct selection *s, uint32_t tgid, uint32_t parent, uint64_t now)
 {
 	struct entry *e = find(s, tgid);
 
-	if (e && e->dead) /* another process has its number now */
+	if (e && e->dead) { /* another process has its number now */
 		forget(s, e);
-	e = s->selective && tgid ? find_or_add(s, tgid) : NULL;
+		e = NULL;
+	}
+	/* Where all are selected there are receivers' children: forked ones are receivers, until they run another program. */
+	if (!tgid || (!s->selective && !(e && e->asked) && !is_receiver(s, tgid) && !is_receiver(s, parent)))
+		return;
+	e = find_or_add(s, tgid);
 	if (!e)
 		return;
 	/* Answers of long ago are lost ones. */

@@ -17,8 +17,8 @@ struct selection;
 struct selection *selection__new(void); /* NULL with ENOMEM */
 void selection__free(struct selection *s); /* NULL ok */
 void selection__told(struct selection *s, const struct ws_ev_select *ev);
-/* Something has happened to the process that selection may depend on. */
-void selection__ask(struct selection *s, uint32_t tgid, uint64_t now);
+/* Something has happened to the process that selection may depend on. parent: of a new one, or of a new program; or 0. */
+void selection__ask(struct selection *s, uint32_t tgid, uint32_t parent, uint64_t now);
 /* Remembered for a while, for the spans that are still to come. */
 void selection__exit(struct selection *s, uint32_t tgid);
 enum match_selection selection__of(const struct selection *s, uint32_t tgid, uint64_t now);

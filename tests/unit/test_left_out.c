@@ -283,19 +283,41 @@ static void test_numbers_come_again(void **state_)
 	assert_int_equal(selection__of(sel, 5, 1), MATCH_RECEIVER);
 	selection__exit(sel, 5);
 	assert_int_equal(selection__of(sel, 5, 1), MATCH_RECEIVER); /* for late spans */
-	selection__ask(sel, 5, 2);
+	selection__ask(sel, 5, 1, 2);
 	assert_int_equal(selection__of(sel, 5, 2), MATCH_SELECTED);
 	tell(0, WS_SELECT_NO);
 	assert_int_equal(selection__of(sel, 5, 2), MATCH_UNSELECTED);
-	selection__ask(sel, 5, 3);
+	selection__ask(sel, 5, 1, 3);
 	tell(5, WS_SELECT_YES); /* no answer: what it says is from before */
 	assert_int_equal(selection__of(sel, 5, 3), MATCH_UNDECIDED);
 	tell(5, WS_SELECT_ANSWER | WS_SELECT_YES);
 	assert_int_equal(selection__of(sel, 5, 3), MATCH_SELECTED);
 	selection__exit(sel, 5);
-	selection__ask(sel, 5, 4);
+	selection__ask(sel, 5, 1, 4);
 	selection__close(sel);
 	assert_int_equal(selection__of(sel, 5, 4), MATCH_UNSELECTED);
+	selection__free(sel);
+}
+
+/* What a receiver has forked is one, until it runs another program: that is waited for, whoever is selected. */
+static void test_program_of_a_receiver(void **state_)
+{
+	sel = selection__new();
+	selection__ask(sel, 6, 5, 1); /* nobody is left out: nobody is asked about */
+	assert_int_equal(selection__of(sel, 6, 1), MATCH_SELECTED);
+	assert_int_equal(selection__open(sel), 0);
+	tell(5, WS_SELECT_RECEIVER);
+	selection__ask(sel, 6, 5, 2);
+	assert_int_equal(selection__of(sel, 6, 2), MATCH_UNDECIDED);
+	selection__ask(sel, 6, 5, 3); /* the other program */
+	tell(6, WS_SELECT_ANSWER | WS_SELECT_RECEIVER);
+	assert_int_equal(selection__of(sel, 6, 3), MATCH_UNDECIDED);
+	tell(6, WS_SELECT_ANSWER | WS_SELECT_YES);
+	assert_int_equal(selection__of(sel, 6, 3), MATCH_SELECTED);
+	selection__ask(sel, 7, 5, 4);
+	tell(7, WS_SELECT_ANSWER | WS_SELECT_RECEIVER);
+	assert_int_equal(selection__of(sel, 7, 4), MATCH_RECEIVER);
+	assert_int_equal(selection__open(sel), 0);
 	selection__free(sel);
 }
 
@@ -305,7 +327,7 @@ static void test_the_dead_are_forgotten(void **state_)
 	sel = selection__new();
 	tell(0, WS_SELECT_NO);
 	for (uint32_t pid = 10; pid < 5000; pid++) {
-		selection__ask(sel, pid, pid);
+		selection__ask(sel, pid, 1, pid);
 		if (pid % 2)
 			selection__exit(sel, pid);
 		tell(pid, WS_SELECT_ANSWER | WS_SELECT_YES);
@@ -315,7 +337,7 @@ static void test_the_dead_are_forgotten(void **state_)
 	assert_int_equal(selection__of(sel, 10, 6000), MATCH_UNSELECTED);
 	assert_int_equal(selection__of(sel, 4999, 6000), MATCH_SELECTED);
 	for (uint32_t pid = 4999; pid >= 4000; pid--) /* from the middle of the list of the dead */
-		selection__ask(sel, pid, 6000);
+		selection__ask(sel, pid, 1, 6000);
 	assert_int_equal(selection__open(sel), 1000);
 	for (uint32_t pid = 4999; pid >= 4000; pid--)
 		selection__exit(sel, pid);
@@ -334,6 +356,7 @@ int main(void)
 		cmocka_unit_test(test_a_receiver),
 		cmocka_unit_test(test_a_receiver_is_replaced),
 		cmocka_unit_test(test_numbers_come_again),
+		cmocka_unit_test(test_program_of_a_receiver),
 		cmocka_unit_test(test_the_dead_are_forgotten),
 	};
 

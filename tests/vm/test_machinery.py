@@ -35,6 +35,7 @@ for name, text in json.loads(boots.read_text())[len(begun.read_text().splitlines
     time.sleep(0.1)
 """
 FULL = "6.1 selection"
+CGROUP_1 = ["cgroup", "2:cpu,cpuacct:/\n0::/\n"]
 READY, END = ["control", "init\nready\n"], ["control", "exit 0\n"]
 
 
@@ -128,7 +129,8 @@ def junit(*tests):
 
 
 def test_plan_that_a_row_does_not_have(host):
-    boot = [READY, features(fentry="granted", kprobe="granted", syscall="granted", socket="refused: x"), junit("t[kprobe]"), END]
+    boot = [READY, features(fentry="granted", kprobe="granted", syscall="granted", socket="refused: x"), CGROUP_1,
+            junit("t[kprobe]"), END]
     r = host.run("matrix.py", "--only", "6.1 cgroup", "--plan", "socket", boots=[boot])
     assert r.returncode == 1 and not (host.dir / "boots.begun").exists()
     assert "== 6.1 cgroup v1: does not have plan socket: skipped" in r.stdout
@@ -141,8 +143,8 @@ def test_plan_that_a_row_does_not_have(host):
 def test_second_try(host):
     """After a panic, once: with one emulating thread; the first try's console stays."""
     granted = features(fentry="granted", kprobe="granted", syscall="granted")
-    panic = [READY, granted, junit("t[fentry]"), ["console", "[ 1.0] Kernel panic - not syncing: int3\n"]]
-    good = [READY, granted, junit("t[fentry]", "t[kprobe]", "t[syscall]"), END]
+    panic = [READY, granted, CGROUP_1, junit("t[fentry]"), ["console", "[ 1.0] Kernel panic - not syncing: int3\n"]]
+    good = [READY, granted, CGROUP_1, junit("t[fentry]", "t[kprobe]", "t[syscall]"), END]
     r = host.run("matrix.py", "--only", "6.1 cgroup", boots=[panic, good])
     assert r.returncode == 0 and r.stdout.splitlines()[-1] == "3 passed, 0 failed", r.stdout
     kept = host.dir / "out/vm/6.1-cgroup-v1-first-try"
@@ -214,7 +216,7 @@ def test_verifier(host):
     ("6.1 cgroup v1", {"fentry": "granted", "kprobe": "granted", "syscall": "granted"},
      ["cgroup", "1:name=systemd:/\n0::/\n"], "cgroup v1 was asked for"),
     ("6.1 cgroup v1", {"fentry": "granted", "kprobe": "granted", "syscall": "granted"},
-     ["cgroup", "2:cpu,cpuacct:/\n0::/\n"], ""),
+     CGROUP_1, ""),
     ("6.1 perf_event_paranoid=3", {"fentry": "granted", "kprobe": "granted", "syscall": "granted"},
      ["cgroup", "2:cpu:/\n0::/\n"], "cgroup v2 was asked for"),
 ])
