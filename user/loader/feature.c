@@ -249,14 +249,21 @@ static bool points_to(const struct btf *btf, const struct btf_param *p, const ch
 	return btf_is_struct(t) && !strcmp(btf__name_by_offset(btf, t->name_off), name);
 }
 
-/* The programs take arguments by their place: what the kernel's type information says of it decides. */
+/* The programs take arguments by their place: what the kernel's type information says of it decides. bpf/stream.bpf.h */
 static int probe_stream_ops(struct features *f)
 {
 	static const struct {
 		const char *fn;
 		int n_args;
+		const char *second; /* the struct that the second argument points to; NULL: it changed its name, or is not used */
+		bool optional;	    /* some kernels do not have it, or not by this name: then it is not hooked */
 	} ops[] = {
-		{ "inet_sendmsg", 3 }, { "unix_stream_sendmsg", 3 }, { "inet_recvmsg", 4 }, { "unix_stream_recvmsg", 4 },
+		{ "inet_sendmsg", 3, "msghdr", false },	      { "inet6_sendmsg", 3, "msghdr", true },
+		{ "unix_stream_sendmsg", 3, "msghdr", false }, { "inet_recvmsg", 4, "msghdr", false },
+		{ "inet6_recvmsg", 4, "msghdr", true },	      { "unix_stream_recvmsg", 4, "msghdr", false },
+		{ "inet_stream_connect", 4, NULL, true },     { "unix_stream_connect", 4, NULL, true },
+		{ "inet_sendpage", 5, NULL, true },	      { "unix_stream_sendpage", 5, NULL, true },
+		{ "tcp_splice_read", 5, NULL, true },	      { "unix_stream_splice_read", 5, NULL, true },
 	};
 	struct btf *btf = btf__load_vmlinux_btf();
 	const struct btf_type *t;
@@ -268,9 +275,9 @@ static int probe_stream_ops(struct features *f)
 		id = btf__find_by_name_kind(btf, ops[i].fn, BTF_KIND_FUNC);
 		t = id > 0 ? btf__type_by_id(btf, btf__type_by_id(btf, id)->type) : NULL;
 		if (!t)
-			err = ENOENT;
+			err = ops[i].optional ? 0 : ENOENT;
 		else if (btf_vlen(t) != ops[i].n_args || !points_to(btf, btf_params(t), "socket") ||
-			 !points_to(btf, btf_params(t) + 1, "msghdr"))
+			 (ops[i].second && !points_to(btf, btf_params(t) + 1, ops[i].second)))
 			err = EPROTO;
 	}
 	btf__free(btf);
