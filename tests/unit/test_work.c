@@ -10,6 +10,20 @@ static int64_t number_of(const struct span *s, const char *name)
 	return a->i;
 }
 
+/* A request is read in an event loop: what a work item of it carries. */
+static struct ws_token start_with_item(struct end *s, struct end *c)
+{
+	struct ws_token tok;
+
+	start();
+	front(s, c);
+	s->nonblock = c->nonblock = true;
+	tok = reads(s, 7, "/in");
+	tok.kind = WS_TOK_CONTEXT;
+	tok.flags |= WS_TOKEN_ITEM;
+	return tok;
+}
+
 /* A work item has a span of its own, which its thread's calls are below; the same token in another thread is not it. */
 static void test_work_item(void **state_)
 {
@@ -17,12 +31,7 @@ static void test_work_item(void **state_)
 	struct span *item;
 	struct end s, c;
 
-	start();
-	front(&s, &c);
-	s.nonblock = c.nonblock = true;
-	tok = reads(&s, 7, "/in");
-	tok.kind = WS_TOK_CONTEXT;
-	tok.flags |= WS_TOKEN_ITEM;
+	tok = start_with_item(&s, &c);
 	work(PROC_A, 9, &tok);
 	calls(&c, 9, "/out", &tok);
 	gets_answer(&c, 9);
@@ -59,12 +68,7 @@ static void test_work_item_without_end(void **state_)
 		struct ws_token tok, none = { .kind = WS_TOK_CONTEXT };
 		struct end s, c;
 
-		start();
-		front(&s, &c);
-		s.nonblock = c.nonblock = true;
-		tok = reads(&s, 7, "/in");
-		tok.kind = WS_TOK_CONTEXT;
-		tok.flags |= WS_TOKEN_ITEM;
+		tok = start_with_item(&s, &c);
 		work(PROC_A, 9, &tok);
 		calls(&c, 9, "/out", &tok);
 		gets_answer(&c, 9);
@@ -99,11 +103,7 @@ static void test_work_item_name(void **state_)
 		struct span *item;
 		struct end s, c;
 
-		start();
-		front(&s, &c);
-		tok = reads(&s, 7, "/in");
-		tok.kind = WS_TOK_CONTEXT;
-		tok.flags |= WS_TOKEN_ITEM;
+		tok = start_with_item(&s, &c);
 		work_on(PROC_A, 9, &tok, t[i].function);
 		work(PROC_A, 9, NULL);
 		answers(&s, 7);
