@@ -170,11 +170,17 @@ static enum ws_dir socket_dir(const struct conn *c, enum proto_dir dir)
 	return (dir == PROTO_REQUEST) == server ? WS_RX : WS_TX;
 }
 
+/* The newest but `back`. */
+static const struct transfer *transfer_at(const struct direction *d, unsigned int back)
+{
+	return &d->last[(d->n - 1u - back) % TRANSFERS];
+}
+
 static const struct transfer *transfer_find(const struct direction *d, uint64_t pos)
 {
 	/* From the newest on, which it nearly always is. */
-	for (unsigned int i = 1; i <= TRANSFERS; i++) {
-		const struct transfer *t = &d->last[(d->n - i) % TRANSFERS];
+	for (unsigned int i = 0; i < TRANSFERS; i++) {
+		const struct transfer *t = transfer_at(d, i);
 
 		if (t->len && pos >= t->pos && pos - t->pos < t->len)
 			return t;
@@ -193,7 +199,7 @@ static void on_msg(void *ctx, const struct msg *m)
 		t = transfer_find(d, m->pos);
 	c->open += m->kind == MSG_REQUEST;
 	c->open -= m->kind == MSG_RESPONSE_END || m->kind == MSG_ABORT;
-	c->pub.newest = &d->last[(d->n - 1) % TRANSFERS];
+	c->pub.newest = transfer_at(d, 0);
 	c->s->next.msg(c->s->next.ctx, &c->pub, m, t);
 	c->pub.newest = NULL;
 }
