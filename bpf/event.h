@@ -60,7 +60,7 @@ struct ws_token {
 	__u8 kind;  /* enum ws_token_kind: how the writer came by it */
 	__u8 flags; /* WS_TOKEN_* */
 	__u16 pad;
-	__u32 by; /* who read those bytes: the thread; the goroutine or virtual thread (low 32 bits of its number) */
+	__u32 by; /* who read those bytes: the thread; the goroutine, virtual thread or greenlet (low 32 bits of its number) */
 	/*
 	 * Go: the goroutines that took it over when they were made, outermost first; 0: none. libuv: connection (a
 	 * socket id) of the call whose answer was read since.
@@ -80,6 +80,7 @@ enum ws_token_kind {
 	WS_TOK_GOROUTINE,   /* Go: the goroutine that read them, or its heirs */
 	WS_TOK_VIRTUAL,	    /* JVM: the virtual thread that read them */
 	WS_TOK_TURN,	    /* libuv: the ingress of the stream's callback that runs; sock 0: something else runs */
+	WS_TOK_GREENLET,    /* CPython: the greenlet that read them */
 	__WS_TOK_CNT,
 };
 
@@ -312,7 +313,7 @@ struct ws_runtime {
 			__u32 entered;	   /* PyContext.ctx_entered */
 			__u32 fut_context; /* FutureObj.fut_context0; 0: not known in this version */
 			__u32 uv_context; /* UVStream.context; 0: not found yet (the kernel looks for it at the first read) */
-			__u32 pad;
+			__u32 stack; /* PyThreadState.datastack_chunk, where greenlet is in use; 0: it is not, or not followed */
 			__u64 context_type; /* address of PyContext_Type */
 			__s16 item_fn[3];   /* from a work item to its function, from pointer to pointer; 0: there already */
 			__u16 qualname;	    /* PyFunctionObject.func_qualname */

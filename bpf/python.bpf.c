@@ -103,25 +103,35 @@ static __always_inline bool is_work_item(__u64 item)
 	return name == 0x6574496b726f575full && rest == 'm'; /* "_WorkIte", "m\0": memcmp() is no built-in here */
 }
 
-/* _queue.SimpleQueue.put(item): what executors hand work items over with. */
-SEC("uprobe")
-int rt_queue_put(struct pt_regs *regs)
+static __always_inline int put_item(__u64 item)
 {
-	struct object_key key = object_key(0);
+	struct object_key key = object_key(item);
 	struct queued q = { .since = bpf_ktime_get_ns() };
 	struct caller c;
 
-	if (!caller_read(&c))
+	if (!item || !caller_read(&c))
 		return 0;
-	if (bpf_probe_read_user(&key.addr, sizeof(key.addr), (void *)PT_REGS_PARM2(regs)) || !key.addr)
-		return 0;
-	if (!is_work_item(key.addr) || !caller_work(&c, &q.tok)) {
+	if (!is_work_item(item) || !caller_work(&c, &q.tok)) {
 		bpf_map_delete_elem(&items, &key);
 		return 0;
 	}
 	q.tok.flags |= WS_TOKEN_ITEM;
 	bpf_map_update_elem(&items, &key, &q, BPF_ANY);
 	return 0;
+}
+
+/* _queue.SimpleQueue.put(item): what executors hand work items over with. */
+SEC("uprobe")
+int rt_queue_put(struct pt_regs *regs)
+{
+	return put_item(user_word(PT_REGS_PARM2(regs)));
+}
+
+/* gevent's, which takes its place: the C function behind the method. */
+SEC("uprobe")
+int rt_greenlet_put(struct pt_regs *regs)
+{
+	return put_item(PT_REGS_PARM2(regs));
 }
 
 /* The first eight bytes of the name of an object's type. */
@@ -229,5 +239,90 @@ int rt_queue_got(struct pt_regs *regs)
 	} else if (ts->tok.flags & WS_TOKEN_ITEM || ts->tok.kind == WS_TOK_PROVISIONAL) {
 		ts->tok.sock = 0;
 	}
+	return 0;
+}
+
+#define STATE_WORDS 12 /* of greenlet's PythonState: where its frames were when it stopped is among them */
+
+/*
+ * greenlet's PythonState::did_finish(thread state): its frames are given back, and the next greenlet may have the same
+ * place for its own. Without a thread state it will not go on from where it stopped.
+ */
+SEC("uprobe")
+int rt_greenlet_end(struct pt_regs *regs)
+{
+	struct object_key key = object_key(0);
+	struct ws_runtime *rt = runtime_of(key.tgid);
+	__u64 state = PT_REGS_PARM1(regs);
+
+	if (!rt)
+		return 0;
+	if (PT_REGS_PARM2(regs)) {
+		key.addr = greenlet_now(task_current(), rt);
+		bpf_map_delete_elem(&bindings, &key);
+		return 0;
+	}
+	for (int i = 0; i < STATE_WORDS; i++) {
+		key.addr = user_word(state + 8 * i) | 1;
+		bpf_map_delete_elem(&bindings, &key);
+	}
+	return 0;
+}
+
+#define QUEUE_WORDS 16
+/* Modules/_collectionsmodule.c, equal from 3.8 to 3.14: dequeobject.ob_size, .leftblock, .leftindex; block.data */
+#define DEQUE_SIZE 16
+#define DEQUE_LEFT 24
+#define DEQUE_INDEX 40
+#define BLOCK_DATA 8
+#define BLOCK_LEN 64
+#define TYPE_DEQUE 0x697463656c6c6f63ull /* "collecti", of collections.deque */
+
+struct first_item {
+	__u64 queue;
+	struct object_key item; /* addr 0: nothing that was followed here */
+};
+
+/* Fields of gevent's SimpleQueue are deques: of items, and of those who wait. */
+static long first_item_step(__u32 i, void *ctx)
+{
+	struct first_item *f = ctx;
+	__u64 field = user_word(f->queue + 8 * i), index;
+
+	f->item.addr = 0;
+	if (!field || field & 7 || type_of(field) != TYPE_DEQUE || !user_word(field + DEQUE_SIZE))
+		return 0;
+	index = user_word(field + DEQUE_INDEX);
+	if (index >= BLOCK_LEN)
+		return 0;
+	f->item.addr = user_word(user_word(field + DEQUE_LEFT) + BLOCK_DATA + 8 * index);
+	return f->item.addr && bpf_map_lookup_elem(&items, &f->item);
+}
+
+/* gevent's queue gives its first item to a greenlet: that works on it until it asks again. */
+SEC("uprobe")
+int rt_greenlet_get(struct pt_regs *regs)
+{
+	struct first_item f = { .queue = PT_REGS_PARM1(regs), .item = object_key(0) };
+	struct object_key key = f.item;
+	struct ws_runtime *rt = runtime_of(key.tgid);
+	struct ws_token *bound;
+	struct queued *q;
+
+	if (!rt)
+		return 0;
+	key.addr = greenlet_now(task_current(), rt);
+	if (!key.addr)
+		return 0;
+	LOOP(QUEUE_WORDS, first_item_step, &f);
+	q = f.item.addr ? bpf_map_lookup_elem(&items, &f.item) : NULL;
+	if (q) {
+		bpf_map_update_elem(&bindings, &key, &q->tok, BPF_ANY);
+		bpf_map_delete_elem(&items, &f.item);
+		return 0;
+	}
+	bound = bpf_map_lookup_elem(&bindings, &key);
+	if (bound && bound->flags & WS_TOKEN_ITEM)
+		bpf_map_delete_elem(&bindings, &key);
 	return 0;
 }

@@ -11,6 +11,9 @@
  * Go: the goroutine. What it reads it works on, until it reads something else. Its number is never used again.
  * JVM: the virtual thread, likewise.
  *
+ * greenlet (gevent): under the interpreter's contexts, which greenlets mostly do not use. What one reads it works on,
+ * like a goroutine; but its address is used again.
+ *
  * libuv (Node.js): the callback of one stream, from what it reads to its return: the turn. What a request reads there
  * is its own; what an answer reads carries on whatever asked.
  */
@@ -47,6 +50,32 @@ static __always_inline void python_read(__u64 tp, __u64 tstate, const struct ws_
 	l->known = true;
 	if (entered > 0)
 		l->ctx = ctx;
+}
+
+/*
+ * The greenlet that runs, 0: it cannot be told. Each has a stack of frames of its own, in chunks (pycore_pystate.h,
+ * since 3.11): the first is there as long as the greenlet. Bit 0 tells it from the address of a context.
+ */
+#define GREENLET_CHUNKS 16
+
+static __always_inline __u64 greenlet_now(struct task_struct *task, const struct ws_runtime *rt)
+{
+	__u64 tp, tstate, chunk, before;
+
+	if (rt->kind != WS_RT_CPYTHON || !rt->py.stack)
+		return 0;
+	tp = task_thread_pointer(task);
+	tstate = user_word(tp + (__s64)rt->tls);
+	if (!tstate || user_word(tstate + rt->py.thread_id) != tp)
+		return 0;
+	chunk = user_word(tstate + rt->py.stack);
+	for (int i = 0; chunk && i < GREENLET_CHUNKS; i++) {
+		before = user_word(chunk); /* _PyStackChunk.previous, its first field */
+		if (!before)
+			return chunk | 1;
+		chunk = before;
+	}
+	return 0;
 }
 
 #define GO_M_G0 0	   /* runtime.m.g0: its first field in every version */
@@ -214,13 +243,32 @@ static __always_inline bool caller_read(struct caller *c)
 	return c->l.known;
 }
 
-static __always_inline bool caller_work(struct caller *c, struct ws_token *tok)
-{
-	return work_now(c->ts, &c->l, tok);
-}
-
 /* Functions of their own: inlined, their variables would lie on the stack below everything that follows (512 bytes in all). */
 #define APART __attribute__((noinline, unused))
+
+/* What the greenlet that runs works on, or NULL. */
+static APART struct ws_token *greenlet_work(const struct ws_runtime *rt)
+{
+	struct object_key key = object_key(greenlet_now(task_current(), rt));
+
+	return key.addr ? bpf_map_lookup_elem(&bindings, &key) : NULL;
+}
+
+/* What the caller passes on. */
+static __always_inline bool caller_work(struct caller *c, struct ws_token *tok)
+{
+	struct ws_token *bound;
+
+	if (work_now(c->ts, &c->l, tok))
+		return true;
+	bound = c->rt->kind == WS_RT_CPYTHON && c->rt->py.stack && !c->l.ctx ? greenlet_work(c->rt) : NULL;
+	if (!bound || !bound->sock)
+		return false;
+	*tok = *bound;
+	if (tok->kind == WS_TOK_GREENLET)
+		tok->kind = WS_TOK_HANDED;
+	return true;
+}
 
 /* ---- at socket events ---------------------------------------------------------------------------- */
 
@@ -241,6 +289,33 @@ static __always_inline void goroutine_reads(struct ws_token *tok, struct logical
 	tok->kind = l->fiber;
 	tok->by = l->ctx;
 	bpf_map_update_elem(&bindings, &key, tok, BPF_ANY);
+}
+
+/*
+ * Outside of contexts, on a descriptor that does not block. Who waits for whichever comes first reads for everybody:
+ * gevent's hub, or a loop that has nothing to do with greenlets.
+ */
+static __always_inline void greenlet_reads(struct thread_state *ts, struct task_struct *task)
+{
+	struct ws_runtime *rt = runtime_of(bpf_get_current_pid_tgid() >> 32);
+	struct object_key key = object_key(rt ? greenlet_now(task, rt) : 0);
+
+	if (!key.addr || key.addr == ts->hub)
+		return;
+	ts->tok.kind = WS_TOK_GREENLET;
+	ts->tok.by = key.addr >> 4;
+	bpf_map_update_elem(&bindings, &key, &ts->tok, BPF_ANY);
+}
+
+static APART void greenlet_waits(struct thread_state *ts)
+{
+	struct ws_runtime *rt = runtime_of(bpf_get_current_pid_tgid() >> 32);
+	struct object_key key = object_key(rt ? greenlet_now(task_current(), rt) : 0);
+
+	if (!key.addr)
+		return;
+	ts->hub = key.addr;
+	bpf_map_delete_elem(&bindings, &key);
 }
 
 /*
@@ -279,6 +354,8 @@ static APART void context_reads(struct thread_state *ts, struct task_struct *tas
 	}
 	ts->window = l.ctx;
 	ts->tok_ctx = l.ctx;
+	if (!l.ctx && ts->tok.flags & WS_TOKEN_NONBLOCK)
+		greenlet_reads(ts, task);
 }
 
 /* libuv: who asks is kept with the connection. Two that ask before the first is answered are not told apart. */
@@ -312,6 +389,20 @@ static __always_inline void turn_writes(struct thread_state *ts, struct ws_token
 	tok->kind = WS_TOK_TURN;
 }
 
+/* Of a thread whose reads do not block, or that has read nothing. */
+static __always_inline void greenlet_writes(struct thread_state *ts, struct ws_token *tok)
+{
+	struct ws_runtime *rt = runtime_of(bpf_get_current_pid_tgid() >> 32);
+	struct ws_token *bound = rt ? greenlet_work(rt) : NULL;
+
+	if (bound && bound->sock) {
+		*tok = *bound;
+	} else if (tok->kind == WS_TOK_GREENLET) { /* what another one has read */
+		tok->sock = 0;
+		tok->kind = WS_TOK_THREAD;
+	}
+}
+
 /* Whose work writes, or dials? Leaves `tok` alone where the thread is the context. */
 static APART void context_writes(struct thread_state *ts, struct task_struct *task, struct sock_state *st,
 				 struct ws_token *tok)
@@ -329,8 +420,11 @@ static APART void context_writes(struct thread_state *ts, struct task_struct *ta
 	if (!thread_logical(ts, task, &l))
 		return;
 	st->writer = l.ctx;
-	if (!l.ctx)
+	if (!l.ctx) {
+		if (!tok->sock || tok->kind == WS_TOK_GREENLET || tok->flags & WS_TOKEN_NONBLOCK)
+			greenlet_writes(ts, tok);
 		return;
+	}
 	if (ts->tok_ctx == l.ctx && tok->kind == WS_TOK_THREAD && !(tok->flags & WS_TOKEN_NONBLOCK))
 		return;
 	if (!work_now(ts, &l, tok)) {

@@ -10,7 +10,7 @@
  * Who accepts connections serves them, wherever it has its listener from: an exec, a fork, another process.
  */
 #include "fd.bpf.h"
-#include "state.bpf.h"
+#include "runtime.bpf.h"
 
 /* fs/eventpoll.c, include/linux/rbtree_types.h: the tree holds what is watched */
 struct rb_node___ws {
@@ -148,13 +148,15 @@ static __always_inline void park(struct thread_state *ts)
 	ev_submit(e, wake_flags(sizeof(*e)));
 }
 
-/* The request of a thread that serves one at a time, to be told of; NULL: nothing to look for. */
-static __always_inline struct thread_state *wait_begins(struct waiting *w)
+/* The request of a thread that serves one at a time, to be told of; NULL: nothing to look for. `several`: may it be for more than one? */
+static __always_inline struct thread_state *wait_begins(struct waiting *w, bool several)
 {
 	struct thread_state *ts = thread_state_now();
 
 	if (!ts)
 		return NULL;
+	if (several && ts->runtime == WS_RT_CPYTHON)
+		greenlet_waits(ts);
 	if (ts->proc_flags & WS_PROC_LOOP) {
 		ts->tok.sock = 0;
 		return NULL;
@@ -169,7 +171,7 @@ static __always_inline struct thread_state *wait_begins(struct waiting *w)
 static __always_inline int wait_for_poll(__u64 fds, __u64 n)
 {
 	struct waiting w = { .fds = fds, .n = n };
-	struct thread_state *ts = wait_begins(&w);
+	struct thread_state *ts = wait_begins(&w, n > 1);
 
 	if (!ts)
 		return 0;
@@ -182,7 +184,7 @@ static __always_inline int wait_for_poll(__u64 fds, __u64 n)
 static __always_inline int wait_for_select(__u64 n, __u64 fds)
 {
 	struct waiting w = { .fds = fds, .n = n };
-	struct thread_state *ts = wait_begins(&w);
+	struct thread_state *ts = wait_begins(&w, true);
 
 	if (!ts || !fds)
 		return 0;
@@ -195,7 +197,7 @@ static __always_inline int wait_for_select(__u64 n, __u64 fds)
 static __always_inline int wait_for_epoll(__u64 fd, __u64 events)
 {
 	struct waiting w = {};
-	struct thread_state *ts = wait_begins(&w);
+	struct thread_state *ts = wait_begins(&w, true);
 	struct eventpoll___ws *ep;
 	struct file *epoll;
 
@@ -266,7 +268,7 @@ static __always_inline int wait_for_accept(__u64 fd, __u64 addr)
 	struct thread_state *ts;
 
 	select_acceptor(fd);
-	ts = wait_begins(&w);
+	ts = wait_begins(&w, false);
 	if (ts)
 		park(ts);
 	return 0;

@@ -105,7 +105,11 @@ def frameworks():
         Row("Flask on gunicorn gthread, requests", [*gunicorn, "-k", "gthread", "--threads", "16", "wsgi_app:app"], WSGI,
             short=True),
         Row("Flask on gunicorn sync, requests", [*gunicorn, "-w", "4", "wsgi_app:app"], WSGI, limit=128),
-        Row("Flask on gunicorn gevent, requests", [*gunicorn, "-k", "gevent", "wsgi_app:app"], WSGI, bar=0, short=True),
+        Row("Flask on gunicorn gevent, requests", [*gunicorn, "-k", "gevent", "wsgi_app:app"], WSGI, short=True),
+        *(Row(f"gevent, {name}", [python(), str(SERVICES / "gevent_app.py")], [leg], bar=bar, env={"MODE": mode}, short=not bar)
+          for name, leg, mode, bar in (("pywsgi", "n1a", "own", 0.999), ("greenlets that a request starts", "n1b", "spawn", 0),
+                                       ("readers that hand over to workers", "n1a", "workers", 0),
+                                       ("a selectors loop beside greenlets", "n1a", "loop", 0))),
         # A queue of its own, written in Python: nothing there can be followed.
         Row("Flask on waitress, requests", [python(), str(SERVICES / "wsgi_app.py")], WSGI, bar=0, env={"WSGI": "waitress"}),
         Row("Flask on werkzeug, requests", [python(), str(SERVICES / "wsgi_app.py")], WSGI, env={"WSGI": "werkzeug"},

@@ -26,6 +26,7 @@ FIELDS = [
     ("thread_next", "offsetof(PyThreadState, next)"),
     ("thread_id", "offsetof(PyThreadState, thread_id)"),
     ("context", "offsetof(PyThreadState, context)"),
+    ("stack", "%(stack)s"),
     ("entered", "offsetof(struct _pycontextobject, ctx_entered)"),
     ("type_methods", "offsetof(PyTypeObject, tp_methods)"),
     ("type_new", "offsetof(PyTypeObject, tp_new)"),
@@ -36,10 +37,11 @@ FIELDS = [
 
 MEASURED = ["fut_context", "item_fn_1", "item_fn_2", "item_fn_3"]
 
+CHUNK = "offsetof(PyThreadState, datastack_chunk)"
 SPELLINGS = [  # from 3.12, 3.11, from 3.8
-    {"key": "autoTSSkey", "head": "threads.head"},
-    {"key": "gilstate.autoTSSkey", "head": "threads.head"},
-    {"key": "gilstate.autoTSSkey", "head": "tstate_head"},
+    {"key": "autoTSSkey", "head": "threads.head", "stack": CHUNK},
+    {"key": "gilstate.autoTSSkey", "head": "threads.head", "stack": CHUNK},
+    {"key": "gilstate.autoTSSkey", "head": "tstate_head", "stack": "0"},
 ]
 
 PROGRAM = """
@@ -180,6 +182,7 @@ def write(rows):
              "\tuint32_t interp_main;  /* _PyRuntime: the main interpreter */",
              "\tuint32_t threads_head; /* PyInterpreterState: first of the list of threads */",
              "\tuint32_t thread_next, thread_id, context; /* PyThreadState */",
+             "\tuint32_t stack;\t\t\t\t  /* PyThreadState: datastack_chunk; 0: frames are objects */",
              "\tuint32_t entered;\t\t\t  /* PyContext: ctx_entered */",
              "\tuint32_t type_methods, type_new;\t  /* PyTypeObject */",
              "\tuint32_t func_qualname;\t\t\t  /* PyFunctionObject */",
@@ -193,8 +196,8 @@ def write(rows):
              "static const struct python_offsets python_offsets[] = {"]
     for minor in sorted(rows):
         items = [f".{n} = {rows[minor][n]}" for n in names]
-        lines += [f"\t[{minor}] = {{ " + ", ".join(items[:5]) + ",", "\t\t" + ", ".join(items[5:10]) + ",",
-                  "\t\t" + ", ".join(items[10:]) + " },"]
+        parts = [", ".join(items[i:i + 5]) for i in range(0, len(items), 5)]
+        lines.append(f"\t[{minor}] = {{ " + ",\n\t\t".join(parts) + " },")
     lines += ["};", "", "#endif", ""]
     HEADER.write_text("\n".join(lines))
 

@@ -12,9 +12,15 @@ static const char *const hooks[__HOOK_CNT] = {
 	[HOOK_QUEUE_GET] = "queue_get",		[HOOK_UV_READ] = "uv_read",
 	[HOOK_UV_READ_DONE] = "uv_read_done",	[HOOK_UV_WRITE] = "uv_write",
 	[HOOK_UV_FLUSH] = "uv_flush",		[HOOK_UV_FLUSHED] = "uv_flushed",
-	[HOOK_HAZARD] = "hazard",
+	[HOOK_HAZARD] = "hazard",		[HOOK_QUEUE_WAIT] = "queue_wait",
+	[HOOK_GREENLET_PUT] = "greenlet_put",	[HOOK_GREENLET_GET] = "greenlet_get",
+	[HOOK_GREENLET_END] = "greenlet_end",
 	[HOOK_GO_NEW] = "go_new",		[HOOK_GO_EXIT] = "go_exit",
 	[HOOK_GO_ROUND_TRIP] = "go_round_trip", [HOOK_GO_WRITE] = "go_write",
+	[HOOK_TURN_BEGIN] = "turn_begin",	[HOOK_TURN_END] = "turn_end",
+	[HOOK_TURN_SUBMIT] = "turn_submit",	[HOOK_TURN_DONE] = "turn_done",
+	[HOOK_TURN_REF] = "turn_ref",		[HOOK_TURN_UNREF] = "turn_unref",
+	[HOOK_TURN_WRITE] = "turn_write",
 };
 
 static void print_string(const char *s)

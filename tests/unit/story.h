@@ -47,6 +47,7 @@ struct end {
 	bool no_seq;	/* its positions are no TCP sequence numbers */
 	bool ambiguous; /* several threads move its bytes at once */
 	uint32_t goroutine; /* that reads it; 0: a thread does */
+	uint32_t greenlet;  /* likewise */
 };
 
 static uint64_t next_id = 0x1000;
@@ -142,6 +143,10 @@ static inline struct ws_token data(struct end *e, int dir, uint32_t tid, const c
 	if (e->goroutine) {
 		made.kind = WS_TOK_GOROUTINE;
 		made.by = e->goroutine;
+	}
+	if (e->greenlet) {
+		made.kind = WS_TOK_GREENLET;
+		made.by = e->greenlet;
 	}
 
 	d->ev = (struct ws_ev){ .type = WS_EV_DATA, .len = sizeof(*d) + n, .ts = t.now++ };

@@ -49,7 +49,7 @@ struct exchange {
 	uint32_t answered_by;	 /* server: the thread that wrote the first byte of the response */
 	bool nonblock;		 /* … on a descriptor that does not block */
 	uint64_t reader;	 /* server: key of the thread or goroutine that read the end of the head, 0: not known */
-	bool fiber;		 /* … it was a goroutine, or a virtual thread */
+	bool fiber;		 /* … it was a goroutine, virtual thread or greenlet */
 	uint64_t start, end;	 /* CLOCK_MONOTONIC */
 	uint32_t sent;		 /* client: by the call that wrote the first byte, with what else it wrote */
 	uint64_t floor;		 /* client: when it had the answer before this on its connection, 0: none */
@@ -75,7 +75,7 @@ struct exchange {
 	struct exchange *parent; /* counted */
 	enum edge edge;
 	enum match_evidence evidence;
-	uint32_t woken;	     /* unconfirmed: the context that has to answer; 0: the thread. server: that answered */
+	uint32_t woken;	     /* unconfirmed: the context or greenlet that has to answer; 0: the thread. server: that answered */
 	struct exchange *via; /* client: the work item between it and the parent, counted; NULL: none */
 	uint64_t began;	      /* internal: when its thread had it */
 	uint64_t exit_until; /* provisional: its thread has to be gone by then; 0: the parent is still open */
@@ -243,6 +243,8 @@ void parent__set(struct exchange *x, struct exchange *parent, enum match_evidenc
 /* Has no other request been alive in its process since it began? */
 bool parent__alone(const struct exchange *server);
 /* The one request whose bytes a read brought; *ret_many if there were several, or it began with those of an earlier one. */
+/* Read by what is no thread: a goroutine, virtual thread or greenlet. */
+bool token__of_fiber(const struct ws_token *t);
 struct exchange *token__request(struct match_conn *mc, const struct ws_token *t, bool *ret_many);
 
 /* candidates.c: where links are asked for (match_opts.links_max) */

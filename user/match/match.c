@@ -283,8 +283,7 @@ static bool is_excluded(const struct match *m, const struct msg *msg)
 /* Go's servers let another goroutine read the first byte. */
 static void take_reader(struct exchange *x, const struct transfer *newest)
 {
-	x->fiber = newest && (newest->token.kind == WS_TOK_GOROUTINE || newest->token.kind == WS_TOK_VIRTUAL) &&
-		   newest->token.by;
+	x->fiber = newest && token__of_fiber(&newest->token) && newest->token.by;
 	x->reader = x->fiber ? thread__goroutine(newest->tgid, newest->token.by) : thread__key(x->tid);
 }
 

@@ -23,8 +23,9 @@
  *             thread. Only while the request is open: what outlives it may be its own background work, or a worker
  *             that it was the first to need and that serves whoever comes. A task that waited, and was woken by the
  *             read, has to be the one that answers.
- *   goroutine, virtual-thread
- *             The goroutine, or the JVM's virtual thread, that read the request.
+ *   goroutine, virtual-thread, greenlet
+ *             The goroutine, the JVM's virtual thread, or the greenlet, that read the request. Greenlets have no number:
+ *             one that begins where another has ended looks like that, so the same has to answer.
  *   goroutine-inherited
  *             One that was made by it, or by that: if it ends with the request, or with its call, and made only one. A
  *             worker that the request was the first to need goes on for others, or drains their queue, and ends. Where
@@ -401,6 +402,17 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 	confirm_if_answering(s);
 }
 
+bool token__of_fiber(const struct ws_token *t)
+{
+	return t->kind == WS_TOK_GOROUTINE || t->kind == WS_TOK_VIRTUAL || t->kind == WS_TOK_GREENLET;
+}
+
+/* Was the request of this token read by another thread, or goroutine, than the token says? */
+static bool other_reader(const struct exchange *server, const struct ws_token *t)
+{
+	return (server->fiber ? thread__goroutine(server->tgid, t->by) : thread__key(t->by)) != server->reader;
+}
+
 static void by_context(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	enum match_evidence e = t->flags & WS_TOKEN_ITEM ? EVIDENCE_EXECUTOR : EVIDENCE_CONTEXT;
@@ -416,13 +428,13 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 		parent__refuse(x, "its context began in no request that was seen");
 	else if (!s || !s->open || s->tgid != x->tgid)
 		parent__refuse(x, "its request was over");
-	else if (handed && t->by != s->tid)
+	else if (handed && other_reader(s, t))
 		parent__refuse(x, OTHER_READER);
 	else if (handed && s->thread && s->thread->n_live > 1)
 		parent__refuse(x, "two requests were live on this thread");
 	else if (handed && (serves_several(s) || t->flags & WS_TOKEN_PARKED))
 		parent__refuse(x, SEVERAL);
-	else if (handed && has_own_work(s))
+	else if (handed && !s->fiber && has_own_work(s))
 		parent__refuse(x, OWN);
 	else
 		parent__set(x, s, e, handed || x->woken ? EDGE_UNCONFIRMED : EDGE_FINAL);
@@ -436,17 +448,29 @@ static void not_read_by(struct match *m, struct exchange *x, const char *why)
 		parent__refuse(x, why);
 }
 
-/* Heirs are believed once they have ended; the goroutine that read has nothing to prove. */
-static void by_goroutine(struct match *m, struct exchange *x, const struct ws_token *t)
+static enum match_evidence fiber_evidence(const struct ws_token *t)
 {
-	enum match_evidence e = t->kind == WS_TOK_VIRTUAL ? EVIDENCE_VIRTUAL :
-				t->heirs[0] ? EVIDENCE_GOROUTINE_INHERITED : EVIDENCE_GOROUTINE;
+	switch (t->kind) {
+	case WS_TOK_VIRTUAL:
+		return EVIDENCE_VIRTUAL;
+	case WS_TOK_GREENLET:
+		return EVIDENCE_GREENLET;
+	default:
+		return t->heirs[0] ? EVIDENCE_GOROUTINE_INHERITED : EVIDENCE_GOROUTINE;
+	}
+}
+
+/* Heirs are believed once they have ended, greenlets once they have answered; the goroutine that read has nothing to prove. */
+static void by_fiber(struct match *m, struct exchange *x, const struct ws_token *t)
+{
+	bool greenlet = t->kind == WS_TOK_GREENLET;
 	struct stream_conn *sc = t->sock ? stream__find(m->opts.stream(m->opts.ctx), t->sock) : NULL;
 	bool many = false;
 	struct exchange *s;
 
 	s = sc && sc->match ? token__request(sc->match, t, &many) : NULL;
 	memcpy(x->heirs, t->heirs, sizeof(x->heirs));
+	x->woken = greenlet ? t->by : 0;
 	x->alone = s && parent__alone(s);
 	if (many)
 		parent__refuse(x, "several requests in one read");
@@ -454,12 +478,14 @@ static void by_goroutine(struct match *m, struct exchange *x, const struct ws_to
 		not_read_by(m, x, "its goroutine or virtual thread has read no request");
 	else if (!s || !s->open || s->tgid != x->tgid)
 		not_read_by(m, x, "its request was over");
-	else if (thread__goroutine(x->tgid, t->by) != s->reader)
+	else if (other_reader(s, t))
 		not_read_by(m, x, OTHER_READER);
 	else if ((s->thread && s->thread->n_live > 1) || serves_several(s))
 		parent__refuse(x, "who has read it serves several connections at a time");
 	else
-		parent__set(x, s, e, t->heirs[0] ? EDGE_PROVISIONAL : EDGE_FINAL);
+		parent__set(x, s, fiber_evidence(t), greenlet ? EDGE_UNCONFIRMED : t->heirs[0] ? EDGE_PROVISIONAL : EDGE_FINAL);
+	if (x->edge == EDGE_UNCONFIRMED)
+		confirm_if_answering(s);
 }
 
 static void by_single(struct match *m, struct exchange *x, const struct ws_token *t)
@@ -505,8 +531,8 @@ void parent__find(struct match *m, struct exchange *x, const struct ws_token *t)
 		by_callback(m, x, t);
 	else if (t && t->kind == WS_TOK_TURN)
 		turn__find(m, x, t);
-	else if (t && (t->kind == WS_TOK_GOROUTINE || t->kind == WS_TOK_VIRTUAL))
-		by_goroutine(m, x, t);
+	else if (t && token__of_fiber(t))
+		by_fiber(m, x, t);
 	else if (t && (t->kind == WS_TOK_CONTEXT || t->kind == WS_TOK_HANDED))
 		by_context(m, x, t);
 	else if (t && t->sock && !(t->flags & WS_TOKEN_NONBLOCK) &&
@@ -607,7 +633,7 @@ void parent__on_response(struct exchange *server, const struct ws_token *token)
 {
 	if (token && token->kind == WS_TOK_TURN)
 		turn__answered(server, token);
-	server->woken = token && token->flags & WS_TOKEN_WOKEN ? token->by : 0;
+	server->woken = token && (token->flags & WS_TOKEN_WOKEN || token->kind == WS_TOK_GREENLET) ? token->by : 0;
 	confirm_if_answering(server);
 }
 

@@ -118,6 +118,14 @@ void mapped_files__free(struct mapped_files *m)
 	*m = (struct mapped_files){0};
 }
 
+const struct mapped_file *mapped_files__find(const struct mapped_files *m, const char *part)
+{
+	for (size_t i = 0; i < m->n; i++)
+		if (strstr(m->files[i].name, part))
+			return &m->files[i];
+	return NULL;
+}
+
 const char *mapped_file__base(const struct mapped_file *f)
 {
 	const char *slash = strrchr(f->name, '/');

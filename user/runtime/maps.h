@@ -30,6 +30,8 @@ int mapped_files__read(struct mapped_files *m, pid_t pid);
 int mapped_files__parse(struct mapped_files *m, const char *text, size_t len);
 void mapped_files__free(struct mapped_files *m);
 
+/* The first file of which this is in the name, or NULL. */
+const struct mapped_file *mapped_files__find(const struct mapped_files *m, const char *part);
 /* The last part of its name. */
 const char *mapped_file__base(const struct mapped_file *f);
 /*

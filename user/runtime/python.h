@@ -36,6 +36,31 @@ int python__identify(struct python *py);
 int python__read_state(struct python *py);
 /* Where the probes go. */
 int python__find_sites(struct python *py);
+/*
+ * greenlet's and gevent's. A greenlet is where its frames are: where it is not seen to end, none is followed, and all
+ * else goes on. Without its queue's hooks those that serve requests are told apart all the same.
+ */
+int python__add_greenlets(struct python *py);
+/* It reads outside of its streams' contexts, and writes outside of its callers': without its hooks nothing is followed. */
+int python__add_uvloop(struct python *py);
+
+struct python_method {
+	const char *name, *doc;
+	enum runtime_hook hook;
+	bool fastcall; /* argument 2 has to be the vector of arguments */
+};
+
+/* A module that is written in C, and what of it is hooked. */
+struct python_module {
+	const char *name;
+	const struct python_method *methods;
+	size_t n;
+};
+
+/* fn: address in elf, which is the file that we open as path. */
+int python__add_site(struct python *py, const struct elf_file *elf, const char *path, enum runtime_hook hook, uint64_t fn);
+/* -ENOENT: it has none of them at all; some, or odd ones, are `why`. */
+int python__add_methods(struct python *py, const struct python_module *mod, const struct elf_file *elf, const char *path);
 
 int python__why(struct python *py, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -21,7 +21,6 @@
 #include "user/runtime/prologue.h"
 #include "user/runtime/python.h"
 #include "user/runtime/python_offsets.h"
-#include "user/runtime/symtab.h"
 
 #define SITES_MAX 24
 #define DYNLOAD "/lib-dynload"
@@ -29,23 +28,11 @@
 /* Include/methodobject.h */
 #define METH_FASTCALL 0x80u
 
-struct wanted {
-	const char *name, *doc;
-	enum runtime_hook hook;
-	bool fastcall; /* argument 2 has to be the vector of arguments */
-};
-
-struct module {
-	const char *name;
-	const struct wanted *methods;
-	size_t n;
-};
-
-static const struct wanted asyncio_methods[] = {
+static const struct python_method asyncio_methods[] = {
 	{"set_result", "Mark the future done and set its result", HOOK_FUTURE_RESULT, false},
 };
 
-static const struct wanted queue_methods[] = {
+static const struct python_method queue_methods[] = {
 	{"put", "Put the item on the queue.", HOOK_QUEUE_PUT, true},
 	{"put_nowait", "Put an item into the queue without blocking.", HOOK_QUEUE_PUT, true},
 	{"get", "Remove and return an item from the queue.", HOOK_QUEUE_GET, false},
@@ -54,20 +41,18 @@ static const struct wanted queue_methods[] = {
 
 #define METHODS_MAX 4
 
-static const struct module modules[] = {
+static const struct python_module modules[] = {
 	{"_asyncio", asyncio_methods, 1},
 	{"_queue", queue_methods, 4},
 };
 
 static bool is_entry(enum runtime_hook hook)
 {
-	return hook == HOOK_FUTURE_RESULT || hook == HOOK_QUEUE_PUT || hook == HOOK_QUEUE_WAIT || hook == HOOK_UV_READ ||
-	       hook == HOOK_UV_WRITE || hook == HOOK_UV_FLUSH || hook == HOOK_HAZARD;
+	return hook != HOOK_CONTEXT_COPY && hook != HOOK_CONTEXT_NEW && hook != HOOK_QUEUE_GET && hook != HOOK_UV_READ_DONE &&
+	       hook != HOOK_UV_FLUSHED;
 }
 
-/* fn: address in elf, which is the file that we open as path. */
-static int add_site(struct python *py, const struct elf_file *elf, const char *path, enum runtime_hook hook,
-		    uint64_t fn)
+int python__add_site(struct python *py, const struct elf_file *elf, const char *path, enum runtime_hook hook, uint64_t fn)
 {
 	struct runtime *out = py->out;
 	size_t len = PROLOGUE_BYTES;
@@ -106,15 +91,14 @@ static int add_contexts(struct python *py)
 	int err = 0;
 
 	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]) && !err && !py->out->why[0]; i++)
-		err = functions[i].fn ? add_site(py, py->elf, py->path, functions[i].hook, functions[i].fn)
+		err = functions[i].fn ? python__add_site(py, py->elf, py->path, functions[i].hook, functions[i].fn)
 				      : python__why(py, "its functions for contexts are not where they should be");
 	return err;
 }
 
 /* ---- modules -------------------------------------------------------------------------------------- */
 
-/* -ENOENT: it has none of them at all; some, or odd ones, are `why`. */
-static int add_methods(struct python *py, const struct module *mod, const struct elf_file *elf, const char *path)
+int python__add_methods(struct python *py, const struct python_module *mod, const struct elf_file *elf, const char *path)
 {
 	struct elf_method m[METHODS_MAX] = {0};
 	size_t missing = 0;
@@ -124,7 +108,7 @@ static int add_methods(struct python *py, const struct module *mod, const struct
 		m[i] = (struct elf_method){.name = mod->methods[i].name, .doc = mod->methods[i].doc};
 	elf_file__methods(elf, m, mod->n);
 	for (size_t i = 0; i < mod->n; i++) {
-		const struct wanted *w = &mod->methods[i];
+		const struct python_method *w = &mod->methods[i];
 
 		missing += !m[i].fn;
 		if (m[i].fn == ELF_METHOD_TWO)
@@ -135,14 +119,14 @@ static int add_methods(struct python *py, const struct module *mod, const struct
 	if (missing)
 		return missing == mod->n ? -ENOENT : python__why(py, "%s: not all methods were found", mod->name);
 	for (size_t i = 0; i < mod->n && !err && !py->out->why[0]; i++)
-		err = add_site(py, elf, path, mod->methods[i].hook, m[i].fn);
+		err = python__add_site(py, elf, path, mod->methods[i].hook, m[i].fn);
 	for (size_t i = 0; i < mod->n && !err && !py->out->why[0]; i++)
 		if (mod->methods[i].hook == HOOK_QUEUE_GET)
-			err = add_site(py, elf, path, HOOK_QUEUE_WAIT, m[i].fn);
+			err = python__add_site(py, elf, path, HOOK_QUEUE_WAIT, m[i].fn);
 	return err;
 }
 
-static int add_file(struct python *py, const struct module *mod, const char *path)
+static int add_file(struct python *py, const struct python_module *mod, const char *path)
 {
 	struct elf_file *elf;
 	int err = elf_file__open(path, &elf);
@@ -153,7 +137,7 @@ static int add_file(struct python *py, const struct module *mod, const char *pat
 		return python__why(py, "%s cannot be read", mod->name);
 	err = elf_file__load(elf);
 	if (!err)
-		err = add_methods(py, mod, elf, path);
+		err = python__add_methods(py, mod, elf, path);
 	else if (err != -ENOMEM)
 		err = python__why(py, "%s cannot be read", mod->name);
 	elf_file__close(elf);
@@ -161,7 +145,7 @@ static int add_file(struct python *py, const struct module *mod, const char *pat
 }
 
 /* _asyncio.cpython-311-x86_64-linux-gnu.so, _asyncio.so, _asyncio.abi3.so; not _asyncio.cpython-310-…, nor _asyncio.py */
-static bool is_module_file(const struct python *py, const struct module *mod, const char *base)
+static bool is_module_file(const struct python *py, const struct python_module *mod, const char *base)
 {
 	size_t n = strlen(mod->name), len = strlen(base);
 	char tag[32];
@@ -199,7 +183,7 @@ static DIR *open_dir(pid_t pid, const char *name)
 }
 
 /* One directory where modules may be: 0 if the module's file is there, -ENOENT if it is not, -ENOTDIR without it. */
-static int look_in(const struct python *py, const struct module *mod, const char *name, char path[MAPPED_PATH_MAX])
+static int look_in(const struct python *py, const struct python_module *mod, const char *name, char path[MAPPED_PATH_MAX])
 {
 	DIR *dir = open_dir(py->pid, name);
 	struct dirent *e;
@@ -235,7 +219,7 @@ static bool dynload_of(const struct python *py, const struct mapped_file *f, cha
 }
 
 /* Where the interpreter looks itself (Modules/getpath): upwards from its file, lib/python3.9/lib-dynload. */
-static int look_upwards(const struct python *py, const struct module *mod, char path[MAPPED_PATH_MAX])
+static int look_upwards(const struct python *py, const struct python_module *mod, char path[MAPPED_PATH_MAX])
 {
 	size_t len = strlen(py->file->name);
 	char dir[MAPPED_NAME_MAX];
@@ -255,7 +239,7 @@ static int look_upwards(const struct python *py, const struct module *mod, char 
 }
 
 /* 0, -ENOENT: it is no file, -ENOTDIR: nothing tells where files of modules are. */
-static int module_path(const struct python *py, const struct module *mod, char path[MAPPED_PATH_MAX])
+static int module_path(const struct python *py, const struct python_module *mod, char path[MAPPED_PATH_MAX])
 {
 	char dir[MAPPED_NAME_MAX];
 
@@ -273,9 +257,9 @@ static int module_path(const struct python *py, const struct module *mod, char p
  * A module that the installation does not have cannot be imported: the interpreter then does the same in Python, and
  * nothing is to be seen. Where it is not known what the installation has, nothing is followed at all.
  */
-static int add_module(struct python *py, const struct module *mod)
+static int add_module(struct python *py, const struct python_module *mod)
 {
-	int found, err = add_methods(py, mod, py->elf, py->path);
+	int found, err = python__add_methods(py, mod, py->elf, py->path);
 	char path[MAPPED_PATH_MAX];
 
 	if (err != -ENOENT)
@@ -284,64 +268,6 @@ static int add_module(struct python *py, const struct module *mod)
 	if (!found)
 		return add_file(py, mod, path);
 	return found == -ENOENT ? 0 : python__why(py, "%s: no directory of extension modules was found", mod->name);
-}
-
-/* ---- uvloop ---------------------------------------------------------------------------------------- */
-
-/* Cython's names for functions of uvloop/handles/stream.pyx. */
-static const struct {
-	const char *name;
-	enum runtime_hook first, second; /* the same twice: one only */
-} uv_functions[] = {
-	{"__pyx_f_6uvloop_4loop___uv_stream_on_read", HOOK_UV_READ, HOOK_UV_READ_DONE},
-	{"__pyx_f_6uvloop_4loop___uv_stream_buffered_on_read", HOOK_UV_READ, HOOK_UV_READ_DONE},
-	{"__pyx_f_6uvloop_4loop_8UVStream__initiate_write", HOOK_UV_WRITE, HOOK_UV_WRITE},
-	{"__pyx_f_6uvloop_4loop_8UVStream__exec_write", HOOK_UV_FLUSH, HOOK_UV_FLUSHED},
-};
-
-#define UV_FUNCTIONS (sizeof(uv_functions) / sizeof(uv_functions[0]))
-
-static int add_uv_functions(struct python *py, const struct elf_file *elf, const char *path, const uint64_t *fns)
-{
-	int err = 0;
-
-	for (size_t i = 0; i < UV_FUNCTIONS && !err && !py->out->why[0]; i++) {
-		if (!fns[i])
-			return python__why(py, "uvloop: stripped, or of another version: %s", uv_functions[i].name);
-		err = add_site(py, elf, path, uv_functions[i].first, fns[i]);
-		if (!err && !py->out->why[0] && uv_functions[i].second != uv_functions[i].first)
-			err = add_site(py, elf, path, uv_functions[i].second, fns[i]);
-	}
-	return err;
-}
-
-/* It reads outside of its streams' contexts, and writes outside of its callers': without its hooks nothing is followed. */
-static int add_uvloop(struct python *py)
-{
-	const char *names[UV_FUNCTIONS];
-	uint64_t fns[UV_FUNCTIONS];
-	char path[MAPPED_PATH_MAX];
-	struct elf_file *elf = NULL;
-	size_t i = 0;
-	int err;
-
-	while (i < py->maps->n && !strstr(py->maps->files[i].name, "/uvloop/loop."))
-		i++;
-	if (i == py->maps->n)
-		return 0;
-	for (size_t k = 0; k < UV_FUNCTIONS; k++)
-		names[k] = uv_functions[k].name;
-	if (!mapped_file__path(&py->maps->files[i], py->pid, path))
-		return python__why(py, "uvloop cannot be opened");
-	err = symtab__find(path, names, fns, UV_FUNCTIONS);
-	err = err ? err : elf_file__open(path, &elf);
-	err = err ? err : elf_file__load(elf);
-	if (!err)
-		err = add_uv_functions(py, elf, path, fns);
-	else if (err != -ENOMEM)
-		err = python__why(py, "uvloop cannot be read");
-	elf_file__close(elf);
-	return err;
 }
 
 /* ---- libraries that mislead ------------------------------------------------------------------------- */
@@ -371,7 +297,7 @@ static int add_init(struct python *py, const struct hazard *h, const char *path)
 	fn = elf_file__symbol(elf, h->init);
 	err = fn ? elf_file__load(elf) : 0;
 	if (fn && !err)
-		err = add_site(py, elf, path, HOOK_HAZARD, fn);
+		err = python__add_site(py, elf, path, HOOK_HAZARD, fn);
 	elf_file__close(elf);
 	return err == -ENOMEM ? err : 0;
 }
@@ -389,7 +315,7 @@ static int add_hazards(struct python *py)
 			continue;
 		snprintf(last, sizeof(last), "%.*s", (int)n, py->maps->files[i].name);
 		for (size_t k = 0; k < n_hazards && !err; k++) {
-			const struct module mod = {.name = hazards[k].module};
+			const struct python_module mod = {.name = hazards[k].module};
 
 			if ((size_t)snprintf(dir, sizeof(dir), "%s/%s", last, hazards[k].package) < sizeof(dir) &&
 			    !look_in(py, &mod, dir, path))
@@ -397,6 +323,21 @@ static int add_hazards(struct python *py)
 		}
 	}
 	return err;
+}
+
+/*
+ * gevent, or eventlet, which is all Python. Whatever blocks changes greenlets there, and so stacks: in a finalizer,
+ * which any allocation may run, or in a signal's handler. A function that is left in the middle must have no return
+ * probe: the kernel looks for the return address that it has replaced by its place on the stack, finds none if another
+ * stack was there in between, and kills the process. (asyncio's greenlets, SQLAlchemy's, do not block in finalizers.)
+ */
+static bool blocks_by_switching(const struct python *py)
+{
+	char path[MAPPED_PATH_MAX];
+
+	if (!py->out->greenlet || mapped_files__find(py->maps, "/gevent/_gevent_"))
+		return py->out->greenlet;
+	return !mapped_files__find(py->maps, "/_asyncio.") && !module_path(py, &modules[0], path);
 }
 
 /* What was imported last is last: see uprobes__plant(). */
@@ -407,10 +348,13 @@ int python__find_sites(struct python *py)
 	py->out->sites = mem__zalloc(SITES_MAX * sizeof(*py->out->sites));
 	if (!py->out->sites)
 		return -ENOMEM;
+	err = python__add_greenlets(py);
+	if (err || blocks_by_switching(py))
+		return err;
 	err = add_contexts(py);
 	for (size_t i = 0; i < sizeof(modules) / sizeof(modules[0]) && !err && !py->out->why[0]; i++)
 		err = add_module(py, &modules[i]);
 	if (!err && !py->out->why[0])
 		err = add_hazards(py);
-	return err || py->out->why[0] ? err : add_uvloop(py);
+	return err || py->out->why[0] ? err : python__add_uvloop(py);
 }

@@ -196,6 +196,7 @@ static int read_state(struct python *py, struct memory *m)
 		.py.thread_id = py->off->thread_id,
 		.py.context = py->off->context,
 		.py.entered = py->off->entered,
+		.py.stack = py->out->greenlet ? py->off->stack : 0,
 		.py.fut_context = py->off->fut_context,
 		.py.context_type = py->bias + py->context_type,
 		.py.item_fn = { (int16_t)py->off->item_fn_1, (int16_t)py->off->item_fn_2, (int16_t)py->off->item_fn_3 },

@@ -20,25 +20,16 @@ static bool starts_with(const char *s, const char *prefix)
 	return !strncmp(s, prefix, strlen(prefix));
 }
 
-/* Any mapped file of which this is in the name. */
-static bool is_mapped(const struct mapped_files *m, const char *part)
-{
-	for (size_t i = 0; i < m->n; i++)
-		if (strstr(m->files[i].name, part))
-			return true;
-	return false;
-}
-
 static void note_libraries(const struct mapped_files *m, struct runtime *out)
 {
-	out->uvloop = is_mapped(m, "/uvloop/loop.");
+	out->uvloop = mapped_files__find(m, "/uvloop/loop.");
 	/* A package since 1.0, one module before. */
-	out->greenlet = is_mapped(m, "/greenlet/_greenlet.") || is_mapped(m, "/greenlet.cpython-");
+	out->greenlet = mapped_files__find(m, "/greenlet/_greenlet.") || mapped_files__find(m, "/greenlet.cpython-");
 	for (size_t i = 0; i < n_hazards && !out->hazard; i++) {
 		char part[64];
 
 		snprintf(part, sizeof(part), "/%s/%s.", hazards[i].package, hazards[i].module);
-		if (is_mapped(m, part))
+		if (mapped_files__find(m, part))
 			out->hazard = hazards[i].why;
 	}
 }
@@ -110,7 +101,7 @@ static int inspect(struct python *py)
 
 	if (err || !py->elf)
 		return err;
-	if (is_mapped(py->maps, "/ld-musl-"))
+	if (mapped_files__find(py->maps, "/ld-musl-"))
 		return python__why(py, "musl libc keeps thread data elsewhere");
 	if (!elf_file__address(py->elf, py->file->offset, &addr))
 		return python__why(py, "its first mapping is no segment of the file");

@@ -22,6 +22,9 @@ enum runtime_hook {
 	HOOK_QUEUE_PUT,	    /* entry: argument 2 points to the arguments, the item first */
 	HOOK_QUEUE_GET,	    /* returns an item, or NULL */
 	HOOK_QUEUE_WAIT,    /* entry of the same */
+	HOOK_GREENLET_END,  /* entry: a greenlet's frames are given back; argument 2, if not NULL: it is the current one */
+	HOOK_GREENLET_PUT,  /* entry: argument 2 is the item that goes into gevent's queue */
+	HOOK_GREENLET_GET,  /* entry: argument 1 is such a queue, whose first item is taken out by the current greenlet */
 	HOOK_UV_READ,	    /* entry of uvloop's read callbacks: argument 1 is the uv_stream_t */
 	HOOK_UV_READ_DONE,  /* … and their return */
 	HOOK_UV_WRITE,	    /* entry of UVStream._initiate_write: argument 1 is the UVStream */
