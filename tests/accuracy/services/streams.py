@@ -9,6 +9,7 @@ import os
 import urllib.parse
 
 LEAF = urllib.parse.urlsplit(os.environ["LEAF"])
+serving = set()  # before 3.12 nothing holds a task that waits for a stream: the collector takes it
 
 
 async def fetch(path):
@@ -28,6 +29,7 @@ def blocking(path):
 
 async def serve(reader, writer):
     loop = asyncio.get_running_loop()
+    serving.add(asyncio.current_task())
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -40,6 +42,8 @@ async def serve(reader, writer):
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         writer.close()
+    finally:
+        serving.discard(asyncio.current_task())
 
 
 async def main():
