@@ -358,6 +358,7 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 		ts->tok.flags = (x->flags & WS_DATA_NONBLOCK) || !waits_seen || task_is_compat(task) ? WS_TOKEN_NONBLOCK : 0;
 		ts->tok_sk = (__u64)o->sk;
 		ts->tok.by = tid;
+		ts->tok.context = 0;
 		if (turns)
 			__builtin_memset(ts->tok.heirs, 0, sizeof(ts->tok.heirs));
 		else if (ts->runtime)

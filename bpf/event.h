@@ -66,7 +66,7 @@ struct ws_token {
 	 * socket id) of the call whose answer was read since.
 	 */
 	__u32 heirs[WS_HEIRS];
-	__u32 pad2;
+	__u32 context; /* CPython: number of the context that wrote, made as a copy of one that had this token; 0: another */
 };
 
 enum ws_token_kind {

@@ -13,6 +13,12 @@
 #define PARTIAL_FUNC 16 /* partialobject.fn */
 #define PARTIAL_ARGS 24 /* partialobject.args, a tuple */
 
+/*
+ * Contexts are numbered by when they were made, in steps of 64 ns: two of one process are not made in one, and user
+ * space forgets a number before it comes again (after 137 seconds).
+ */
+#define CONTEXT_NUMBER_SHIFT 5
+
 /* PyContext_CopyCurrent has returned a context: it works on what its maker works on, whatever had that address before. */
 SEC("uretprobe")
 int rt_context_copied(struct pt_regs *regs)
@@ -23,10 +29,12 @@ int rt_context_copied(struct pt_regs *regs)
 
 	if (!key.addr || !caller_read(&c))
 		return 0;
-	if (caller_work(&c, &tok))
+	if (caller_work(&c, &tok)) {
+		tok.context = (__u32)(bpf_ktime_get_ns() >> CONTEXT_NUMBER_SHIFT) | 1;
 		bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
-	else
+	} else {
 		bpf_map_delete_elem(&bindings, &key);
+	}
 	return 0;
 }
 
@@ -81,6 +89,7 @@ int rt_future_result(struct pt_regs *regs)
 	if (bound && (bound->flags & WS_TOKEN_SHARED))
 		return 0;
 	tok.flags |= WS_TOKEN_WOKEN;
+	tok.context = 0;
 	tok.by = key.addr >> 4;
 	bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
 	return 0;
@@ -116,6 +125,7 @@ static __always_inline int put_item(__u64 item)
 		return 0;
 	}
 	q.tok.flags |= WS_TOKEN_ITEM;
+	q.tok.context = 0;
 	bpf_map_update_elem(&items, &key, &q, BPF_ANY);
 	return 0;
 }

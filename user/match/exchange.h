@@ -17,6 +17,7 @@ enum edge {
 	EDGE_NONE,	  /* no parent, for good */
 	EDGE_UNCONFIRMED, /* waits for the parent's answer by the same thread */
 	EDGE_PROVISIONAL, /* waits for the end of a thread inside the parent */
+	EDGE_AFTER,	  /* waits for the requests that were open with it: its own is over */
 	EDGE_TURN,	  /* waits for the end of the requests that were open with its own */
 	EDGE_FINAL,
 };
@@ -83,6 +84,8 @@ struct exchange {
 	bool parked;	     /* server: its thread has waited for others before it was answered */
 	bool streams;	     /* server: in match.streaming, while calls of it are unconfirmed and it is being answered */
 	struct exchange *stream_next;
+	uint32_t context; /* server: number of the context of its own in which it was answered, 0: none (after.c) */
+	bool shared;	  /* server: a context of its own has answered another */
 	uint32_t heirs[WS_HEIRS]; /* … or these goroutines; 0: none, or ended */
 	bool alone;		  /* provisional: no other request has been alive in its process since the parent began */
 
@@ -95,7 +98,7 @@ struct exchange {
 	bool own_turn;	  /* server: it was answered in a turn of its own */
 	bool chain_broken; /* server: a call of it was refused: nor is what goes on from there believed */
 	bool doubtful;	  /* client: what went on from it outlived the request */
-	uint64_t sock;	  /* client: its connection, and that of the call whose answer it was made on; 0: none */
+	uint64_t sock;	  /* client: its connection, and that of the call whose answer it was made on; 0: none. server: with `context` */
 	uint64_t cause;
 
 	/* join */
@@ -154,6 +157,7 @@ struct proc {
 	uint64_t drains_until;	/* threads or goroutines that requests started did more than one piece of work */
 	struct recent abandoned; /* request_key of requests that their peer has given up (content.c) */
 	struct recent own_calls; /* … of calls that nobody had asked for */
+	struct after *after;	 /* requests that have ended in contexts of their own, NULL before the first */
 	struct recent over;	 /* … of requests that have ended, read by goroutines or virtual threads */
 	uint64_t crossed_until;	  /* requests were answered in each other's turns */
 	uint64_t abandoned_until; /* what an abandoned request has queued may start in another's turn */
@@ -196,6 +200,7 @@ struct match {
 	struct join_table clients, servers;
 	struct exchange *waiting, **waiting_tail;
 	struct exchange *provisional; /* by child_next, each counted */
+	struct exchange *after;	      /* by child_next, each counted */
 	struct exchange *streaming; /* requests, by stream_next, each counted */
 	struct exchange *settling, **settling_tail; /* requests whose calls wait (turn.c), each counted */
 	uint32_t held;
@@ -242,10 +247,20 @@ void parent__refuse(struct exchange *x, const char *why);
 void parent__set(struct exchange *x, struct exchange *parent, enum match_evidence e, enum edge edge);
 /* Has no other request been alive in its process since it began? */
 bool parent__alone(const struct exchange *server);
-/* The one request whose bytes a read brought; *ret_many if there were several, or it began with those of an earlier one. */
 /* Read by what is no thread: a goroutine, virtual thread or greenlet. */
 bool token__of_fiber(const struct ws_token *t);
+/* Were bytes of this request among those that were read? On the same connection, that is. */
+bool token__brings(const struct ws_token *t, const struct exchange *x);
+/* The one request whose bytes a read brought; *ret_many if there were several, or it began with those of an earlier one. */
 struct exchange *token__request(struct match_conn *mc, const struct ws_token *t, bool *ret_many);
+
+/* after.c */
+void after__answered(struct exchange *server, const struct ws_token *t); /* by what this token names */
+void after__ended(struct exchange *server, bool aborted);
+/* False: not known as work of a request that is over. */
+bool after__find(struct match *m, struct exchange *x, const struct ws_token *t);
+void after__tick(struct match *m, uint64_t now);
+void after__free(struct proc *p);
 
 /* candidates.c: where links are asked for (match_opts.links_max) */
 void candidates__note(struct match *m, struct exchange *x);

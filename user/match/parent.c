@@ -20,8 +20,8 @@
  *             made one call are believed only where no other request was there to fill a queue.
  *   context, executor
  *             The runtime's own logical context (bpf/runtime.bpf.h), and work items that were handed to another
- *             thread. Only while the request is open: what outlives it may be its own background work, or a worker
- *             that it was the first to need and that serves whoever comes. A task that waited, and was woken by the
+ *             thread. While the request is open; what outlives it is a worker that it was the first to need and that
+ *             serves whoever comes, unless it was answered in that very context (after.c). A task that waited, and was woken by the
  *             read, has to be the one that answers.
  *   goroutine, virtual-thread, greenlet
  *             The goroutine, the JVM's virtual thread, or the greenlet, that read the request. Greenlets have no number:
@@ -99,6 +99,8 @@ static struct exchange **pending(struct exchange *x)
 {
 	if (x->edge == EDGE_TURN)
 		return &x->parent->turns;
+	if (x->edge == EDGE_AFTER)
+		return &x->m->after;
 	return x->edge == EDGE_PROVISIONAL ? &x->m->provisional : &x->parent->children;
 }
 
@@ -135,13 +137,18 @@ void parent__set(struct exchange *x, struct exchange *parent, enum match_evidenc
 	}
 }
 
+bool token__brings(const struct ws_token *t, const struct exchange *x)
+{
+	return x->pos < t->pos + t->len && !(x->end_pos && x->end_pos <= t->pos);
+}
+
 struct exchange *token__request(struct match_conn *mc, const struct ws_token *t, bool *ret_many)
 {
 	struct exchange *found = NULL;
 
 	*ret_many = false;
 	for (struct exchange *x = mc->open; x; x = x->next) {
-		if (x->pos >= t->pos + t->len || (x->end_pos && x->end_pos <= t->pos))
+		if (!token__brings(t, x))
 			continue;
 		if (found || t->pos < x->pos)
 			*ret_many = true;
@@ -426,6 +433,8 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 		parent__refuse(x, "several requests in one read");
 	else if (!t->sock)
 		parent__refuse(x, "its context began in no request that was seen");
+	else if ((!s || !s->open) && after__find(m, x, t))
+		return;
 	else if (!s || !s->open || s->tgid != x->tgid)
 		parent__refuse(x, "its request was over");
 	else if (handed && other_reader(s, t))
@@ -633,6 +642,7 @@ void parent__on_response(struct exchange *server, const struct ws_token *token)
 {
 	if (token && token->kind == WS_TOK_TURN)
 		turn__answered(server, token);
+	after__answered(server, token);
 	server->woken = token && (token->flags & WS_TOKEN_WOKEN || token->kind == WS_TOK_GREENLET) ? token->by : 0;
 	confirm_if_answering(server);
 }
@@ -671,6 +681,7 @@ void parent__on_end(struct exchange *server, bool aborted)
 		if (x->parent == server && !is_heir(x))
 			x->exit_until = server->m->now + EXIT_NS;
 	turn__ended(server, aborted);
+	after__ended(server, aborted);
 	if (server->fiber)
 		content__over(server);
 	if (aborted && server->proc) {
@@ -827,6 +838,7 @@ void parent__tick(struct match *m, uint64_t now)
 	struct exchange **at = &m->provisional, *x;
 
 	turn__tick(m, now);
+	after__tick(m, now);
 	look_at_streams(m);
 	while ((x = *at)) {
 		if (!outlived(x, now)) {

@@ -31,6 +31,7 @@ void proc__free(struct match *m, struct proc *p)
 	recent__free(&p->abandoned);
 	recent__free(&p->own_calls);
 	recent__free(&p->over);
+	after__free(p);
 	mem__free(p->came);
 	mem__free(p);
 }

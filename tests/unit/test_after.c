@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Work that outlives its request: believed of the context that has answered it, and nothing else. */
+#include "story.h"
+
+#define OVER "its request was over"
+#define OTHERS "its request was over, and others were open that it may be for"
+#define ANSWERS_OTHERS "its context answers several requests"
+#define ABANDONED "an abandoned request may still be running"
+
+/* Reads a request; the token of the context, of that number, that was made for it. */
+static struct ws_token request(struct end *e, const char *path, uint32_t context)
+{
+	struct ws_token tok = reads(e, 7, path);
+
+	tok.kind = WS_TOK_CONTEXT;
+	tok.context = context;
+	return tok;
+}
+
+static void answered(struct end *e, const struct ws_token *tok)
+{
+	data(e, WS_TX, 7, OK200, tok);
+}
+
+static void call(struct end *c, const struct ws_token *tok)
+{
+	calls(c, 7, "/late", tok);
+	gets_answer(c, 7);
+}
+
+/* Two connections to the service, and its own to another. */
+static void service(struct end *s1, struct end *s2, struct end *c)
+{
+	start();
+	front(s1, c);
+	*s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	announce(s2);
+	s1->nonblock = s2->nonblock = c->nonblock = true;
+}
+
+static void assert_late(const char *why)
+{
+	end_story();
+	if (why)
+		assert_root(span_of(SPAN_CLIENT, "/late"), why);
+	else
+		assert_parent(span_of(SPAN_CLIENT, "/late"), span_of(SPAN_SERVER, "/one"), "context");
+	end_test();
+}
+
+/* By the context that answered; by another one that the request made; where it is not known who answered. */
+static void test_after(void **state_)
+{
+	const struct {
+		uint32_t answers, calls;
+		const char *why;
+	} stories[] = { { 5, 5, NULL }, { 5, 6, OVER }, { 0, 5, OVER }, { 0, 0, OVER }, { 5, 0, OVER } };
+
+	for (size_t i = 0; i < sizeof(stories) / sizeof(stories[0]); i++) {
+		struct end s1, s2, c;
+		struct ws_token tok;
+
+		service(&s1, &s2, &c);
+		tok = request(&s1, "/one", stories[i].answers);
+		answered(&s1, &tok);
+		tick(20);
+		tok.context = stories[i].calls;
+		call(&c, &tok);
+		assert_late(stories[i].why);
+	}
+}
+
+/* Its connection has brought another request by then. */
+static void test_after_the_next(void **state_)
+{
+	struct ws_token one, two;
+	struct end s1, s2, c;
+
+	service(&s1, &s2, &c);
+	one = request(&s1, "/one", 5);
+	answered(&s1, &one);
+	two = request(&s1, "/two", 6);
+	answered(&s1, &two);
+	call(&c, &one);
+	assert_late(NULL);
+}
+
+/* While another request is open, which is then answered by its own context, or by this, or not at all, or too late. */
+static void test_after_while_others_are_open(void **state_)
+{
+	enum { OWN, SAME, ABORTED, NEVER, BEFORE } how;
+
+	for (how = OWN; how <= BEFORE; how++) {
+		const char *why[] = { NULL, ANSWERS_OTHERS, ABANDONED, OTHERS, OVER };
+		struct ws_token one, two;
+		struct end s1, s2, c;
+
+		service(&s1, &s2, &c);
+		one = request(&s1, "/one", 5);
+		two = request(&s2, "/two", 6);
+		if (how == BEFORE) /* … who has answered another even before */
+			answered(&s2, &one);
+		answered(&s1, &one);
+		call(&c, &one);
+		tick(5000);
+		collect();
+		if (how != BEFORE)
+			for (size_t i = 0; i < t.n; i++)
+				assert_int_not_equal(t.spans[i]->kind, SPAN_CLIENT); /* waits */
+		if (how == OWN)
+			answered(&s2, &two);
+		else if (how == SAME)
+			answered(&s2, &one);
+		else if (how == ABORTED)
+			state(&s2, WS_SS_CLOSED, 0);
+		else
+			tick(6000);
+		assert_late(why[how]);
+	}
+}
+
+/* Kept for a minute, and as many as there is room for. */
+static void test_after_long(void **state_)
+{
+	for (int seconds = 55; seconds < 70; seconds += 10) {
+		struct end s1, s2, c;
+		struct ws_token tok;
+
+		service(&s1, &s2, &c);
+		tok = request(&s1, "/one", 5);
+		answered(&s1, &tok);
+		tick(1000 * (uint64_t)seconds);
+		call(&c, &tok);
+		assert_late(seconds < 60 ? NULL : OVER);
+	}
+}
+
+/* A task that waits for its connection, and serves what comes there. */
+static void test_after_woken(void **state_)
+{
+	struct end s1, s2, c;
+	struct ws_token tok;
+
+	service(&s1, &s2, &c);
+	tok = request(&s1, "/one", 5);
+	tok.flags |= WS_TOKEN_WOKEN;
+	answered(&s1, &tok);
+	call(&c, &tok);
+	assert_late(OVER);
+}
+
+/* The process ends while a call waits. */
+static void test_after_exit(void **state_)
+{
+	struct ws_token one;
+	struct end s1, s2, c;
+
+	service(&s1, &s2, &c);
+	one = request(&s1, "/one", 5);
+	request(&s2, "/two", 6);
+	answered(&s1, &one);
+	call(&c, &one);
+	proc(PROC_A, PROC_A, WS_PROC_EXIT);
+	assert_late(OTHERS);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_after),
+		cmocka_unit_test(test_after_the_next),
+		cmocka_unit_test(test_after_while_others_are_open),
+		cmocka_unit_test(test_after_long),
+		cmocka_unit_test(test_after_woken),
+		cmocka_unit_test(test_after_exit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Work that outlives its request: background tasks (CPython).
+ *
+ * A request that was answered in a context of its own, which was made for it and has answered nothing else, is kept for
+ * a while: what that very context calls later is its work. A worker that a request was the first to need works in
+ * another context, or answers others. So the call waits until every request that was open when it began has been
+ * answered, by somebody else.
+ */
+#include "user/match/exchange.h"
+
+/* The newest so many of a process are kept … */
+#define SLOTS 1024u
+/* … and for that long. */
+#define KEPT_NS 60000000000ull
+/* So long a call waits for those that were open. */
+#define HELD_NS 10000000000ull
+
+#define ANSWERS_OTHERS "its context answers several requests"
+
+struct after {
+	uint32_t numbers[SLOTS]; /* of their contexts, 0: free */
+	struct exchange *x[SLOTS]; /* counted */
+	uint32_t next;
+};
+
+static uint32_t number_of(const struct ws_token *t)
+{
+	return t && t->kind == WS_TOK_CONTEXT && !(t->flags & (WS_TOKEN_WOKEN | WS_TOKEN_ITEM)) ? t->context : 0;
+}
+
+static struct exchange *find(const struct proc *p, const struct ws_token *t, uint32_t number)
+{
+	for (uint32_t i = 0; p && p->after && number && i < SLOTS; i++)
+		if (p->after->numbers[i] == number && p->after->x[i]->sock == t->sock && token__brings(t, p->after->x[i]))
+			return p->after->x[i];
+	return NULL;
+}
+
+static void forget(struct after *a, uint32_t slot)
+{
+	exchange__put(a->x[slot]);
+	a->x[slot] = NULL;
+	a->numbers[slot] = 0;
+}
+
+static void forget_exchange(struct after *a, const struct exchange *s)
+{
+	for (uint32_t i = 0; i < SLOTS; i++)
+		if (a->x[i] == s) {
+			forget(a, i);
+			return;
+		}
+}
+
+static void keep(struct after *a, struct exchange *s)
+{
+	uint32_t slot = a->next++ % SLOTS;
+
+	forget(a, slot);
+	a->x[slot] = exchange__get(s);
+	a->numbers[slot] = s->context;
+}
+
+static void unlink_held(struct exchange **at)
+{
+	struct exchange *x = *at;
+
+	*at = x->child_next;
+	x->child_next = NULL;
+}
+
+/* Of this request; or, without one, of this process and begun since then: nobody's. */
+static void refuse_held(struct match *m, const struct exchange *server, uint32_t tgid, uint64_t since, const char *why)
+{
+	struct exchange **at = &m->after, *x;
+
+	while ((x = *at)) {
+		if (server ? x->parent != server : x->tgid != tgid || x->start < since) {
+			at = &x->child_next;
+			continue;
+		}
+		unlink_held(at);
+		parent__refuse(x, why);
+		exchange__put(x);
+	}
+}
+
+/* This context belongs to another request, which may be open or over. */
+static void answers_another(struct exchange *server, const struct ws_token *t, uint32_t number)
+{
+	struct stream_conn *sc = stream__find(server->m->opts.stream(server->m->opts.ctx), t->sock);
+	struct exchange *s = find(server->proc, t, number), *open;
+	bool many;
+
+	if (s) {
+		refuse_held(server->m, s, 0, 0, ANSWERS_OTHERS);
+		forget_exchange(server->proc->after, s);
+		return;
+	}
+	open = sc && sc->match ? token__request(sc->match, t, &many) : NULL;
+	if (open)
+		open->shared = true;
+}
+
+void after__answered(struct exchange *server, const struct ws_token *t)
+{
+	uint32_t number = number_of(t);
+
+	if (!number || !server->proc || !server->conn)
+		return;
+	if (server->conn->pub->info.id != t->sock || !token__brings(t, server)) {
+		answers_another(server, t, number);
+		return;
+	}
+	server->sock = t->sock;
+	server->context = number;
+}
+
+void after__ended(struct exchange *server, bool aborted)
+{
+	struct proc *p = server->proc;
+
+	if (aborted && !server->answered)
+		refuse_held(server->m, NULL, server->tgid, server->start, "an abandoned request may still be running");
+	if (!p || aborted || !server->context || server->shared)
+		return;
+	if (!p->after)
+		p->after = mem__zalloc(sizeof(*p->after));
+	if (p->after)
+		keep(p->after, server);
+}
+
+bool after__find(struct match *m, struct exchange *x, const struct ws_token *t)
+{
+	struct exchange *s = find(proc__find(m, x->tgid, false), t, number_of(t));
+
+	if (!s || m->now > s->end + KEPT_NS)
+		return false;
+	parent__set(x, s, EVIDENCE_CONTEXT, EDGE_AFTER);
+	return true;
+}
+
+/* A request that it may be for: it was there, and nobody has answered it. */
+static bool may_be_for_another(const struct proc *p, const struct exchange *x)
+{
+	for (const struct exchange *o = p->live; o; o = o->live_next)
+		if (!o->answered && o->start <= x->start)
+			return true;
+	return false;
+}
+
+void after__tick(struct match *m, uint64_t now)
+{
+	struct exchange **at = &m->after, *x;
+
+	while ((x = *at)) {
+		const struct proc *p = proc__find(m, x->tgid, false);
+		bool wait = p && may_be_for_another(p, x);
+
+		if (wait && now < x->start + HELD_NS) {
+			at = &x->child_next;
+			continue;
+		}
+		unlink_held(at);
+		if (!p || wait)
+			parent__refuse(x, "its request was over, and others were open that it may be for");
+		else
+			x->edge = EDGE_FINAL;
+		exchange__put(x);
+	}
+}
+
+void after__free(struct proc *p)
+{
+	for (uint32_t i = 0; p->after && i < SLOTS; i++)
+		exchange__put(p->after->x[i]);
+	mem__free(p->after);
+}
