@@ -279,7 +279,8 @@ int rt_greenlet_end(struct pt_regs *regs)
 	return 0;
 }
 
-#define QUEUE_WORDS 16
+#define QUEUE_FROM 2 /* behind the object's head */
+#define QUEUE_WORDS 12
 /* Modules/_collectionsmodule.c, equal from 3.8 to 3.14: dequeobject.ob_size, .leftblock, .leftindex; block.data */
 #define DEQUE_SIZE 16
 #define DEQUE_LEFT 24
@@ -288,33 +289,37 @@ int rt_greenlet_end(struct pt_regs *regs)
 #define BLOCK_LEN 64
 #define TYPE_DEQUE 0x697463656c6c6f63ull /* "collecti", of collections.deque */
 
-struct first_item {
-	__u64 queue;
-	struct object_key item; /* addr 0: nothing that was followed here */
-};
-
-/* Fields of gevent's SimpleQueue are deques: of items, and of those who wait. */
-static long first_item_step(__u32 i, void *ctx)
+/* The first item of this field of gevent's SimpleQueue, if it is a deque: of items, or of those who wait. 0: none. */
+static __always_inline __u64 first_of(__u64 field)
 {
-	struct first_item *f = ctx;
-	__u64 field = user_word(f->queue + 8 * i), index;
+	__u64 index;
 
-	f->item.addr = 0;
 	if (!field || field & 7 || type_of(field) != TYPE_DEQUE || !user_word(field + DEQUE_SIZE))
 		return 0;
 	index = user_word(field + DEQUE_INDEX);
-	if (index >= BLOCK_LEN)
-		return 0;
-	f->item.addr = user_word(user_word(field + DEQUE_LEFT) + BLOCK_DATA + 8 * index);
-	return f->item.addr && bpf_map_lookup_elem(&items, &f->item);
+	return index < BLOCK_LEN ? user_word(user_word(field + DEQUE_LEFT) + BLOCK_DATA + 8 * index) : 0;
+}
+
+/* That of its items, if it was followed there; 0: it was not. */
+static __always_inline __u64 first_item(__u64 queue)
+{
+	struct object_key key = object_key(0);
+
+	/* Unrolled: 5.10 knows no loop whose end falls through to its beginning, which is how compilers lay this one out. */
+#pragma clang loop unroll(full)
+	for (int i = QUEUE_FROM; i < QUEUE_WORDS; i++) {
+		key.addr = first_of(user_word(queue + 8 * i));
+		if (key.addr && bpf_map_lookup_elem(&items, &key))
+			return key.addr;
+	}
+	return 0;
 }
 
 /* gevent's queue gives its first item to a greenlet: that works on it until it asks again. */
 SEC("uprobe")
 int rt_greenlet_get(struct pt_regs *regs)
 {
-	struct first_item f = { .queue = PT_REGS_PARM1(regs), .item = object_key(0) };
-	struct object_key key = f.item;
+	struct object_key item = object_key(0), key = item;
 	struct ws_runtime *rt = runtime_of(key.tgid);
 	struct ws_token *bound;
 	struct queued *q;
@@ -324,11 +329,11 @@ int rt_greenlet_get(struct pt_regs *regs)
 	key.addr = greenlet_now(task_current(), rt);
 	if (!key.addr)
 		return 0;
-	LOOP(QUEUE_WORDS, first_item_step, &f);
-	q = f.item.addr ? bpf_map_lookup_elem(&items, &f.item) : NULL;
+	item.addr = first_item(PT_REGS_PARM1(regs));
+	q = item.addr ? bpf_map_lookup_elem(&items, &item) : NULL;
 	if (q) {
 		bpf_map_update_elem(&bindings, &key, &q->tok, BPF_ANY);
-		bpf_map_delete_elem(&items, &f.item);
+		bpf_map_delete_elem(&items, &item);
 		return 0;
 	}
 	bound = bpf_map_lookup_elem(&bindings, &key);

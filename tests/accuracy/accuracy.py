@@ -81,11 +81,14 @@ def frameworks():
         Row("FastAPI on uvicorn, httpx, pool of 10", [*uvicorn, "--loop", "asyncio", "--http", "h11"], ASGI,
             env={"POOL": "10"}),
         Row("FastAPI on uvicorn, calls after the answer too", [*uvicorn, "--loop", "asyncio", "--http", "h11"],
-            [*ASGI, "n1f"], env={"LATE": "1"}),
+            [*ASGI, "n1f"], env={"LATE": "task"}),
+        # Its calls are for whoever has left something to do, long after the request that started it was over.
+        Row("FastAPI on uvicorn, a worker that a request starts", [*uvicorn, "--loop", "asyncio", "--http", "h11"], ["n1f"],
+            bar=0, env={"LATE": "worker"}),
         Row("FastAPI on uvicorn with uvloop", [*uvicorn, "--loop", "uvloop"], ASGI, short=True),
         Row("FastAPI on uvicorn with uvloop, pool of 10", [*uvicorn, "--loop", "uvloop"], ASGI, env={"POOL": "10"}),
         Row("FastAPI on uvicorn with uvloop, calls after the answer too", [*uvicorn, "--loop", "uvloop"], [*ASGI, "n1f"],
-            env={"LATE": "1"}),
+            env={"LATE": "task"}),
         Row("FastAPI on hypercorn, httpx", [*module("hypercorn"), "-b", "127.0.0.1:{port}", "--keep-alive", "600",
                                            "asgi_app:app"], ASGI),
         # A reactor of Twisted's on asyncio; requests reach the application through a queue of its own.
