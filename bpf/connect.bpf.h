@@ -15,16 +15,10 @@ static __always_inline bool connect_unsent(long ret)
 }
 
 /* `addr`: what the call was given, in user memory or the kernel's copy of it. */
-static __always_inline void connect_failed(struct task_struct *task, struct sock *sk, long ret, void *addr, bool user)
+static __always_inline void connect_tell(struct task_struct *task, struct thread_state *ts, struct sock *sk, long ret, void *addr, bool user)
 {
-	struct thread_state *ts = thread_state(task);
 	struct sock_state st = {};
 
-	if (!ts || !flags_traced(ts->proc_flags))
-		return;
-	/* TCP: one that was sent and then refused by the network has been told by its state already. */
-	if (!sk || !sock_is_stream(sk) || sock_state(sk, false))
-		return;
 	sock_init(sk, &st, bpf_get_current_pid_tgid());
 	st.role = WS_ROLE_CLIENT;
 	st.dial = ts->tok;
@@ -32,6 +26,15 @@ static __always_inline void connect_failed(struct task_struct *task, struct sock
 		context_writes(ts, task, &st, &st.dial);
 	sock_announce_to(sk, &st, WS_SOCK_CONNECTING, addr, user);
 	sock_emit_state(&st, WS_SS_FAILED, -ret, 0);
+}
+
+/* TCP: one that was sent and then refused by the network has been told by its state already. */
+static __always_inline void connect_failed(struct task_struct *task, struct sock *sk, long ret, void *addr, bool user)
+{
+	struct thread_state *ts = thread_state(task);
+
+	if (ts && flags_traced(ts->proc_flags) && sk && sock_is_stream(sk) && !sock_state(sk, false))
+		connect_tell(task, ts, sk, ret, addr, user);
 }
 
 #endif

@@ -172,6 +172,10 @@ enum ws_sock_state {
 	WS_SS_ABANDONED, /* this end has ended both directions while the peer had not: nothing more is read */
 };
 
+/* Ids of sockets begin with the time when the socket was first seen: for one that is dialled, when that was. */
+#define WS_SOCK_SINCE_SHIFT 10
+#define WS_SOCK_SINCE(sock) ((sock) >> WS_SOCK_SINCE_SHIFT)
+
 struct ws_ev_state {
 	struct ws_ev ev;
 	__u64 sock;

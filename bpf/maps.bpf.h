@@ -93,6 +93,7 @@ struct thread_state {
 	__u64 window;  /* context of the last read, until something else is read */
 	__u64 tok_ctx; /* context in which `tok` was read, 0: the thread itself */
 	__u64 tok_sk;  /* address of its struct sock; it may be gone */
+	__u64 dial_sk; /* address of the struct sock that it has dialled last */
 	__u64 hub;     /* greenlet that waits for whichever comes first, 0: none was seen to */
 	struct kcall call;
 	struct xfer xfer; /* the transfer under way: together with it the stack would be too deep */

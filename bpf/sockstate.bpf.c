@@ -53,6 +53,7 @@ static __always_inline void on_dial(struct sock *sk)
 	st->dialled = 1;
 	st->announced = 0;
 	st->dial = ts->tok;
+	ts->dial_sk = (__u64)sk;
 	if (ts->runtime)
 		context_writes(ts, task, st, &st->dial);
 }

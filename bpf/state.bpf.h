@@ -435,7 +435,7 @@ static __always_inline void sock_emit_state(struct sock_state *st, enum ws_sock_
 /* Unique while this program set is loaded: one CPU cannot make two sockets known in one nanosecond. */
 static __always_inline __u64 sock_new_id(void)
 {
-	return bpf_ktime_get_ns() << 10 | (bpf_get_smp_processor_id() & 0x3ff);
+	return bpf_ktime_get_ns() << WS_SOCK_SINCE_SHIFT | (bpf_get_smp_processor_id() & ((1 << WS_SOCK_SINCE_SHIFT) - 1));
 }
 
 /* Without room nothing is lost but the sweep: its connection stays until the table of user space is full. */

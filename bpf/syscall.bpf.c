@@ -199,3 +199,25 @@ int sys_connect(struct trace_event_raw_sys_exit *ctx)
 	connect_failed(task, file_sock(fd_file(task, a.a0)), ctx->ret, (void *)a.a1, true);
 	return 0;
 }
+
+/*
+ * The same in plan socket, whose state lies with the sockets, where such programs cannot get at it: what the thread has
+ * dialled last has told its end by itself.
+ */
+SEC("tracepoint/syscalls/sys_exit_connect")
+int end_connect(struct trace_event_raw_sys_exit *ctx)
+{
+	struct task_struct *task = task_current();
+	struct thread_state *ts;
+	struct sys_args a;
+	struct sock *sk;
+
+	if (!connect_unsent(ctx->ret))
+		return 0;
+	ts = thread_state(task);
+	sys_args_read(task_regs(task), &a);
+	sk = file_sock(fd_file(task, a.a0));
+	if (ts && flags_traced(ts->proc_flags) && sk && sock_is_stream(sk) && ts->dial_sk != (__u64)sk)
+		connect_tell(task, ts, sk, ctx->ret, (void *)a.a1, true);
+	return 0;
+}

@@ -185,7 +185,7 @@ def test_descriptor_reuse(services, traced, tag):
 
 
 @pytest.mark.parametrize("how", ["refused", "timeout", "unreachable"])
-def test_failed_connects(services, traced, plan, tag, how):
+def test_failed_connects(services, traced, tag, how):
     """A call that found nobody, made while serving a request: a CLIENT span `connect` below it."""
     port = net.free_port()
     with net.Netns() as ns:
@@ -209,14 +209,32 @@ def test_failed_connects(services, traced, plan, tag, how):
     server = [s for s in got if s.kind == SERVER and s.path.startswith(f"/connect/{tag}-0/")]
     assert len(server) == 1
     below = [s for s in got if s.parent == server[0].id and s.name == "connect"]
-    if plan == "socket" and how == "unreachable":
-        # No packet, no change of state, no tracepoint: a gap of this plan that README names.
-        assert not below
-        return
     # a client that tries more than once is seen more than once
     assert below and all(s.kind == CLIENT and s.status == 2 for s in below), spans.tree(got)
     assert {s.attrs["error.type"] for s in below} == {how}
     assert {(s.attrs["network.peer.address"], s.attrs["network.peer.port"]) for s in below} == {(host, peer)}
+    if how == "timeout":  # as long as it has taken
+        waited = sum(s.ms for s in below)
+        assert 0.8 * server[0].ms <= waited <= server[0].ms, (waited, server[0].ms)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_failed_connects_unix(services, traced, tag, tmp_path, there):
+    """Nobody listens there any more; or there is no such path."""
+    port, path = net.free_port(), tmp_path / "dead.sock"
+    if there:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(str(path))
+    services.script(SERVICES / "hop_flask.py", "caller", port=port, env={"PORT": port})
+    t = traced()
+    with load.Raw(("127.0.0.1", port)) as c:
+        code, body = c.get(f"/unix/{tag}?path={path}")
+    assert code == 200 and (b"ConnectionRefusedError" if there else b"FileNotFoundError") in body, body
+    got = t.stop()
+    server, = [s for s in got if s.kind == SERVER and s.path == f"/unix/{tag}"]
+    below, = [s for s in got if s.parent == server.id]
+    assert (below.name, below.kind, below.status, below.attrs["error.type"]) == ("connect", CLIENT, 2, "refused")
+    assert below.attrs["network.peer.address"] == str(path)
 
 
 def test_websocket_upgrade_ends_parsing(services, traced, tag, tmp_path):

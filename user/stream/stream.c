@@ -35,7 +35,6 @@ struct conn {
 	struct proto_conn *proto;
 	struct direction dir[2];
 	struct ws_ctl ctl;
-	uint64_t opened_ts;
 	uint32_t open; /* requests that are not over */
 	uint64_t free_at; /* 0: alive */
 	bool midway; /* met, or met again, when bytes had moved already */
@@ -133,7 +132,7 @@ static void make_room(struct stream *s)
 	conn_free(s->closing ? s->closing : s->waning ? s->waning : s->lru, s->now);
 }
 
-static struct conn *conn_new(struct stream *s, uint64_t id, uint64_t ts)
+static struct conn *conn_new(struct stream *s, uint64_t id)
 {
 	struct conn *c;
 
@@ -144,7 +143,6 @@ static struct conn *conn_new(struct stream *s, uint64_t id, uint64_t ts)
 	c->s = s;
 	c->pub.info.id = id;
 	c->ctl.sock = id;
-	c->opened_ts = ts;
 	HASH_ADD(hh, s->table, pub.info.id, sizeof(c->pub.info.id), c);
 	if (!c->hh.tbl) { /* out of memory inside the table */
 		mem__free(c);
@@ -331,7 +329,7 @@ static void push_sock(struct stream *s, const struct ws_ev_sock *e)
 	}
 	c = conn_find(s, e->sock);
 	if (!c)
-		c = conn_new(s, e->sock, e->ev.ts);
+		c = conn_new(s, e->sock);
 	if (!c) {
 		stats__drop(ST_STREAM, DROP_NO_MEMORY, 1);
 		return;
@@ -425,7 +423,7 @@ static void push_state(struct stream *s, const struct ws_ev_state *e)
 		close_later(s, c, &s->closing, e->ev.ts, LINGER_NS);
 		break;
 	case WS_SS_FAILED:
-		s->next.connect_failed(s->next.ctx, &c->pub, e->err, &c->dial, c->dial_tid, c->opened_ts, e->ev.ts);
+		s->next.connect_failed(s->next.ctx, &c->pub, e->err, &c->dial, c->dial_tid, WS_SOCK_SINCE(e->sock), e->ev.ts);
 		conn_free(c, e->ev.ts);
 		break;
 	case WS_SS_CLOSED:
@@ -517,7 +515,7 @@ static void push_data(struct stream *s, const struct ws_ev_data *e)
 	struct conn *c = conn_find(s, e->sock);
 
 	if (!c)
-		c = conn_new(s, e->sock, e->ev.ts);
+		c = conn_new(s, e->sock);
 	if (!c || (!c->stopped && !c->proto && !conn_attach_proto(c))) {
 		stats__drop(ST_STREAM, DROP_NO_MEMORY, 1);
 		return;

@@ -4,6 +4,7 @@
 FORWARD=1 passes received trace headers on, as a gateway does; SLEEP is in milliseconds.
 """
 import os
+import socket
 import threading
 import time
 
@@ -43,6 +44,17 @@ def dial(rid, host, port):
         requests.get(f"http://{host}:{port}/r/{rid}/n1", timeout=2)
     except requests.RequestException as e:
         return type(e).__name__
+    return "answered"
+
+
+@app.get("/unix/<rid>")
+def dial_unix(rid):
+    """The same over AF_UNIX, by the path in the query."""
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(flask.request.args["path"])
+        except OSError as e:
+            return type(e).__name__
     return "answered"
 
 
