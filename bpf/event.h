@@ -170,6 +170,7 @@ enum ws_sock_state {
 	WS_SS_FAILED,	/* a connect that never succeeded; `err` */
 	WS_SS_UNLISTEN, /* a listener has closed */
 	WS_SS_ABANDONED, /* this end has ended both directions while the peer had not: nothing more is read */
+	WS_SS_FIN_LAST,	/* this end has ended its direction, after the peer, whether that was read or not */
 };
 
 /* Ids of sockets begin with the time when the socket was first seen: for one that is dialled, when that was. */

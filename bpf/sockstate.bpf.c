@@ -122,7 +122,8 @@ int BPF_PROG(sock_set_state, struct sock *sk, int old, int state)
 		bool both = state == TCP_FIN_WAIT1 && (KREAD(sk, sk_shutdown) & RCV_SHUTDOWN);
 
 		given_up(st);
-		sock_emit_state(st, both ? WS_SS_ABANDONED : WS_SS_FIN_SENT, 0, bpf_get_current_pid_tgid());
+		sock_emit_state(st, both ? WS_SS_ABANDONED : state == TCP_LAST_ACK ? WS_SS_FIN_LAST : WS_SS_FIN_SENT, 0,
+				bpf_get_current_pid_tgid());
 	} else if (state == TCP_CLOSE) {
 		given_up(st);
 		on_close(sk, st, old);

@@ -112,13 +112,15 @@ def test_half_closed_client(services, traced, tag):
     assert {s.code for s in mine} == {200}
 
 
-def test_never_answered(services, traced, tag):
-    """The client gives up: a client span with an error, and a server span without a status."""
-    port = raw(services, "never")
+@pytest.mark.parametrize("mode", ["never", "deaf"])
+def test_never_answered(services, traced, tag, mode):
+    """The client gives up, whether the server looks or not: a client span with an error, and a server span without a status."""
+    port = raw(services, mode)
     t = traced()
     with load.Raw(("127.0.0.1", port), timeout=0.3) as c:
         with pytest.raises(TimeoutError):
             c.get(f"/r/{tag}-0/n0")
+    time.sleep(1 if mode == "deaf" else 0)
     mine = assert_exact(t.stop(), tag, 1, ["n0"])
     client = next(s for s in mine if s.kind == CLIENT)
     assert client.status == 2 and client.attrs["error.type"] == "client_closed" and client.code is None

@@ -56,7 +56,7 @@ static bool sock_valid(const struct ws_ev_sock *s)
 
 static bool state_valid(const struct ws_ev_state *s)
 {
-	return s->ev.len == sizeof(*s) && s->state >= WS_SS_ESTABLISHED && s->state <= WS_SS_ABANDONED;
+	return s->ev.len == sizeof(*s) && s->state >= WS_SS_ESTABLISHED && s->state <= WS_SS_FIN_LAST;
 }
 
 static bool proc_valid(const struct ws_ev_proc *p)

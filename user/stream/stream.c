@@ -410,9 +410,14 @@ static void push_state(struct stream *s, const struct ws_ev_state *e)
 		s->next.listening(s->next.ctx, e->sock, 0, 0, 0, false, e->ev.ts);
 	if (!c)
 		return; /* a listener, or a connection that was never announced */
-	if (e->state == WS_SS_FIN_SENT || e->state == WS_SS_ABANDONED || e->state == WS_SS_CLOSED)
+	if (e->state == WS_SS_FIN_SENT || e->state == WS_SS_FIN_LAST || e->state == WS_SS_ABANDONED || e->state == WS_SS_CLOSED)
 		catch_up(c, e->tx_pos, e->ev.ts);
 	switch (e->state) {
+	case WS_SS_FIN_LAST:
+		/* Who has hung up on a server that did not look. (A client may close with an answer unread.) */
+		if (c->pub.info.role == WS_ROLE_SERVER)
+			end_direction(c, WS_RX, e->ev.ts, 0);
+		/* fall through */
 	case WS_SS_FIN_SENT:
 		end_direction(c, WS_TX, e->ev.ts, 0);
 		break;

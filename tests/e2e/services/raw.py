@@ -4,6 +4,7 @@
     threads   a thread per connection, answers every request; closes after "Connection: close"
     half      reads to the end of the stream, then answers, then closes (a half-closed client)
     never     reads and never answers
+    deaf      reads one request, and closes a second later without having looked again
     reset     answers the first BYTES of the response, then resets
     pass      accepts in one process, hands the socket to another (SCM_RIGHTS), which answers
     dup       answers on a duplicate of the descriptor and closes the original first
@@ -13,6 +14,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
 
@@ -44,6 +46,12 @@ def half(s):
 def never(s):
     while s.recv(65536):
         pass
+    s.close()
+
+
+def deaf(s):
+    read_head(s)
+    time.sleep(1)
     s.close()
 
 
