@@ -104,7 +104,8 @@ static inline void tick(uint64_t ms)
 
 static inline struct end make_end(uint32_t tgid, uint8_t role, uint16_t lport, uint16_t rport)
 {
-	struct end e = { .id = (t.now << WS_SOCK_SINCE_SHIFT) + (next_id++ & ((1 << WS_SOCK_SINCE_SHIFT) - 1)), .tgid = tgid, .role = role, .lport = lport, .rport = rport,
+	uint64_t id = (t.now << WS_SOCK_SINCE_SHIFT) + (next_id++ & ((1 << WS_SOCK_SINCE_SHIFT) - 1));
+	struct end e = { .id = id, .tgid = tgid, .role = role, .lport = lport, .rport = rport,
 			 .family = AF_INET, .net = 1 };
 
 	e.pos[WS_RX] = e.pos[WS_TX] = 1ull << 32;
