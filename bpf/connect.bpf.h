@@ -15,7 +15,8 @@ static __always_inline bool connect_unsent(long ret)
 }
 
 /* `addr`: what the call was given, in user memory or the kernel's copy of it. */
-static __always_inline void connect_tell(struct task_struct *task, struct thread_state *ts, struct sock *sk, long ret, void *addr, bool user)
+static __always_inline void connect_tell(struct task_struct *task, struct thread_state *ts, struct sock *sk, long ret, void *addr,
+					 bool user)
 {
 	struct sock_state st = {};
 
