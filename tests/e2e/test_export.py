@@ -67,13 +67,31 @@ def test_telemetry_is_not_traced(services, start, collector, nginx, tag):
     assert stage(t.final, "match")["dropped"]["telemetry"] >= 1
 
 
+@pytest.mark.parametrize("plan", [["bare"], [503, 503, 503, 200], ["garbage", "garbage", 200]],
+                         ids=["bare", "503", "garbage"])
+def test_no_export_feeds_another(start, nginx, tag, plan):
+    """The same where the collector says little, or refuses: nothing is exported but what was asked."""
+    with BadCollector(*plan) as c:
+        # the collector's process is selected: what it is asked is left out for what it is, not for whose it is
+        t = start("--endpoint", c.url, "--port", f"{nginx},{c.port}", exporter="otlp")
+        load.run(f"127.0.0.1:{nginx}", 20, 1, f"/r/{tag}-%/n0")
+        end = time.monotonic() + 30 * SLOW
+        while len(c.accepted) < 20 and time.monotonic() < end:
+            time.sleep(0.3)
+        time.sleep(3)  # several rounds of feeding, if there were any
+        t.stop()
+        match = stage(t.final, "match")
+        assert match["out"] == len(c.accepted) == 20
+        assert match["dropped"]["telemetry"] == c.seen
+
+
 def post(port, path, *headers):
     subprocess.run(["curl", "-s", "-o", "/dev/null", "-X", "POST", *[x for h in headers for x in ("-H", h)],
                     f"http://127.0.0.1:{port}{path}"], check=True)
 
 
 def test_a_request_blinds_nobody(services, traced, tag):
-    """What looks like telemetry can be sent by anybody to anybody: only a receiver's answer tells."""
+    """What looks like telemetry can be sent by anybody to anybody: the answer tells that the path is not there."""
     port = flask_chain(services, 1)
     t = traced()
     for path in ("/v1/logs", "/v1/traces", "/api/v1/logs"):
@@ -87,9 +105,10 @@ def test_a_request_blinds_nobody(services, traced, tag):
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["all", "named"])
-def test_receiver(start, tag, named):
+@pytest.mark.parametrize("answer", [200, "bare"])
+def test_receiver(start, tag, named, answer):
     """Left out, said and counted, unless it was selected by name; its telemetry is left out in any case."""
-    with BadCollector(200) as c:
+    with BadCollector(answer) as c:
         t = start(*(["--port", str(c.port)] if named else []))
         post(c.port, f"/v1/traces?{tag}", "Content-Type: application/x-protobuf", "Content-Length: 0")
         time.sleep(1)

@@ -52,6 +52,7 @@ class BadCollector:
     """Answers the n-th export as plan[n] says, the last entry for all that follow:
 
     200, 400, 429, 500, 503   that status; (503, "1") with Retry-After: 1
+    "bare"                    200 that says nothing of what it is made of
     "garbage"                 bytes that are no HTTP
     "cut"                     a 200 whose body ends early by a close
     "slow"                    nothing, for a minute
@@ -92,6 +93,9 @@ class BadCollector:
         elif status == "garbage":
             h.wfile.write(b"\0\1\2 this is not HTTP \xff" * 20)
             h.close_connection = True
+        elif status == "bare":
+            self.accepted += ids
+            h.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         elif status == "cut":
             h.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 500\r\n\r\n\n")
             h.close_connection = True

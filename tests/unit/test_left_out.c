@@ -150,7 +150,12 @@ static void test_unselected_client_with_a_context(void **state_)
 
 #define POST_LOGS "POST /v1/logs HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 #define TAKEN "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+#define EMPTY "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+#define PLAIN "HTTP/1.1 202 Accepted\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
+#define BUSY "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+#define THROTTLED "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 #define NO_SUCH_PATH "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+#define NO_SUCH_METHOD "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n"
 
 /* A posts what looks like telemetry to B, which asks its own server about it and answers; NULL: hangs up. */
 static void posts(struct end *c, struct end *s, const char *answer)
@@ -190,25 +195,65 @@ static void on_receiver(void *ctx, uint32_t tgid)
 static int receivers;
 static const struct pipeline_hooks receiver_hooks = { .telemetry_receiver = on_receiver, .ctx = &receivers };
 
-/* Anybody can send anybody what looks like telemetry. */
-static void test_a_request_proves_no_receiver(void **state_)
+/* The story of one request that is answered so. */
+static void posted(const char *answer)
 {
-	static const char *const answers_[] = { NO_SUCH_PATH, OK200, NULL };
 	struct opts o = { 0 };
+	struct end c, s;
 
-	for (int i = 0; i < 3; i++) {
-		struct end c, s;
+	receivers = 0;
+	start_hooks(&o, &receiver_hooks);
+	pair(&c, &s, 50000);
+	posts(&c, &s, answer);
+	end_story();
+}
 
-		receivers = 0;
-		start_hooks(&o, &receiver_hooks);
-		pair(&c, &s, 50000);
-		posts(&c, &s, answers_[i]);
-		end_story();
+/* Anybody can send anybody what looks like telemetry, and have such a path for something else. */
+static void test_a_path_of_somebody_else(void **state_)
+{
+	static const char *const answers_[] = { NO_SUCH_PATH, NO_SUCH_METHOD };
+
+	for (int i = 0; i < 2; i++) {
+		posted(answers_[i]);
 		assert_int_equal(receivers, 0);
 		assert_int_equal(t.n, 3);
 		assert_parent(span_of(SPAN_SERVER, "/v1/logs"), span_of(SPAN_CLIENT, "/v1/logs"), "join");
 		assert_parent(span_of(SPAN_CLIENT, "/may-it"), span_of(SPAN_SERVER, "/v1/logs"), "thread");
 		assert_int_equal(stats.rows[ST_MATCH].dropped[DROP_TELEMETRY], 0);
+		end_test();
+	}
+}
+
+/* Our own export, refused or not answered, would be exported again. But that makes nobody a receiver. */
+static void test_refused_telemetry(void **state_)
+{
+	static const char *const answers_[] = { BUSY, THROTTLED, PLAIN, NULL };
+
+	for (int i = 0; i < 4; i++) {
+		posted(answers_[i]);
+		assert_int_equal(receivers, 0);
+		assert_int_equal(t.n, 0);
+		assert_int_equal(stats.rows[ST_MATCH].in, 3);
+		assert_int_equal(stats.rows[ST_MATCH].dropped[DROP_TELEMETRY], 3); /* with what was asked for it */
+		end_test();
+	}
+}
+
+/* Many sinks do not say what their answer is made of, or make it of nothing. */
+static void test_a_receiver_of_few_words(void **state_)
+{
+	static const char *const answers_[] = {
+		EMPTY,
+		OK200,
+		"HTTP/1.1 204 No Content\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n",
+	};
+
+	for (int i = 0; i < 4; i++) {
+		posted(answers_[i]);
+		assert_int_equal(receivers, 1);
+		assert_int_equal(t.n, 0);
+		assert_int_equal(stats.rows[ST_MATCH].dropped[DROP_TELEMETRY], 3);
 		end_test();
 	}
 }
@@ -352,7 +397,9 @@ int main(void)
 		cmocka_unit_test(test_late_selection),
 		cmocka_unit_test(test_selection_never_answered),
 		cmocka_unit_test(test_unselected_client_with_a_context),
-		cmocka_unit_test(test_a_request_proves_no_receiver),
+		cmocka_unit_test(test_a_path_of_somebody_else),
+		cmocka_unit_test(test_refused_telemetry),
+		cmocka_unit_test(test_a_receiver_of_few_words),
 		cmocka_unit_test(test_a_receiver),
 		cmocka_unit_test(test_a_receiver_is_replaced),
 		cmocka_unit_test(test_numbers_come_again),

@@ -118,6 +118,8 @@ static void on_msg(void *ctx, const struct msg *m)
 		say_request(r, m);
 	if (m->flags & MSG_TELEMETRY)
 		say(r, " telemetry");
+	if (m->flags & MSG_NO_TELEMETRY)
+		say(r, " no-telemetry");
 	if (m->status.len)
 		say_str(r, " status", m->status);
 	if (m->error_type)

@@ -108,7 +108,7 @@ struct exchange {
 
 	/* identity */
 	bool settled;
-	bool telemetry; /* may have shipped telemetry: the answer tells */
+	bool telemetry; /* it ships telemetry, unless the answer says that nobody takes any there */
 	bool left_out; /* no span, because of `why`; for good once settled */
 	enum stats_reason why;
 	uint8_t trace_id[16], span_id[8];

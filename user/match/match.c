@@ -202,10 +202,20 @@ static void flush_waiting(struct match *m, uint64_t now)
 	m->waiting_tail = at;
 }
 
+static void leave_out_telemetry(struct exchange *x)
+{
+	x->telemetry = false;
+	if (x->left_out)
+		return;
+	x->left_out = true;
+	x->why = DROP_TELEMETRY;
+}
+
 void exchange__finish(struct match *m, struct exchange *x, uint64_t ts, bool aborted)
 {
 	x->open = false;
-	x->telemetry = false; /* if nobody has answered it, it is a request like others */
+	if (x->telemetry)
+		leave_out_telemetry(x); /* whoever does not answer has not said that it is somebody else's path */
 	x->end = ts;
 	parent__call_over(x);
 	if (x->server) {
@@ -344,14 +354,10 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 }
 
 /* Whoever answers as a receiver is one; a request alone proves nothing, anybody can send it to anybody. */
-static void on_telemetry(struct match *m, struct exchange *x)
+static void on_receiver(struct match *m, const struct exchange *x)
 {
 	struct proc *p = x->server ? proc__find(m, x->tgid, true) : NULL;
 
-	if (!x->left_out) {
-		x->left_out = true;
-		x->why = DROP_TELEMETRY;
-	}
 	if (!p || p->receiver)
 		return;
 	p->receiver = true;
@@ -359,11 +365,22 @@ static void on_telemetry(struct match *m, struct exchange *x)
 		m->opts.telemetry_receiver(m->opts.ctx, x->tgid);
 }
 
+/* A refusal is left out as well: our own export, traced because it was refused, would be exported again. */
+static void on_telemetry(struct match *m, struct exchange *x, uint32_t flags)
+{
+	if (flags & MSG_NO_TELEMETRY) {
+		x->telemetry = false; /* a request like others */
+		return;
+	}
+	leave_out_telemetry(x);
+	if (flags & MSG_TELEMETRY)
+		on_receiver(m, x);
+}
+
 static void on_response(struct match *m, struct exchange *x, const struct msg *msg, const struct transfer *t)
 {
-	if (x->telemetry && msg->flags & MSG_TELEMETRY)
-		on_telemetry(m, x);
-	x->telemetry = false;
+	if (x->telemetry)
+		on_telemetry(m, x, msg->flags);
 	x->answered = true;
 	parent__call_over(x);
 	x->resp_pos = msg->pos;

@@ -13,7 +13,7 @@
  *                 parent only once the same thread has answered it.
  *
  * What is left out is decided there as well, so that no span names a parent that is not exported. Whatever was done
- * for a request that is left out by its path, or because it shipped telemetry, is left out with it; what was done for
+ * for a request that is left out by its path, or because it ships telemetry, is left out with it; what was done for
  * somebody who is not selected begins here, as a root.
  *
  * Unit of the books (MATCH): exchanges. in: requests seen; out: spans passed on; held: the rest.

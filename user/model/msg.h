@@ -26,6 +26,7 @@ enum msg_kind { MSG_REQUEST, MSG_REQUEST_END, MSG_RESPONSE, MSG_RESPONSE_END, MS
 #define MSG_ERROR 0x01	   /* status is an error by the rules of the protocol and of this side */
 #define MSG_TELEMETRY 0x02 /* request: it may ship telemetry (OTLP); response: it did, to a receiver */
 #define MSG_DISCARD 0x04   /* request: no span, and why is in `reason` */
+#define MSG_NO_TELEMETRY 0x08 /* response to what may ship telemetry: nobody takes any there */
 
 struct msg {
 	enum msg_kind kind;

@@ -435,8 +435,7 @@ static void emit_response(const struct exchange *e, const struct slice *s, const
 		m.flags = MSG_ERROR;
 		m.error_type = text;
 	}
-	if (http1_attrs__telemetry_taken(head, e->media))
-		m.flags |= MSG_TELEMETRY;
+	m.flags |= http1_attrs__telemetry_answer(head, e->media);
 	emit(io, &m);
 }
 

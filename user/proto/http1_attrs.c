@@ -453,9 +453,26 @@ enum http1_media http1_attrs__telemetry(const struct msg *m, const struct http1_
 	return m->flags & MSG_TELEMETRY ? media_of(h->content_type) : HTTP1_MEDIA_OTHER;
 }
 
-bool http1_attrs__telemetry_taken(const struct http1_head *h, enum http1_media asked)
+/* Nothing is said of what the answer is made of, or there is nothing of it. A head that is cut may have said it. */
+static bool is_bare(const struct http1_head *h)
 {
-	return asked != HTTP1_MEDIA_OTHER && h->status / 100 == 2 && media_of(h->content_type) == asked;
+	if (h->cut)
+		return false;
+	return !h->content_type.len || h->status == 204 || (h->content_length == 0 && !h->transfer_encoding);
+}
+
+/*
+ * A receiver answers in the media type that it was asked in (OTLP specification), but many sinks say no more than 200.
+ * 404 and 405: it is not there, somebody else has that path. Any other refusal may be a receiver's (429, 503, 400, 401,
+ * 413), and proves none.
+ */
+uint32_t http1_attrs__telemetry_answer(const struct http1_head *h, enum http1_media asked)
+{
+	if (asked == HTTP1_MEDIA_OTHER)
+		return 0;
+	if (h->status == 404 || h->status == 405)
+		return MSG_NO_TELEMETRY;
+	return h->status / 100 == 2 && (is_bare(h) || media_of(h->content_type) == asked) ? MSG_TELEMETRY : 0;
 }
 
 void http1_attrs__request(struct msg *m, struct attr *attrs, const struct http1_head *h, const struct conn_info *conn,

@@ -27,11 +27,11 @@ struct http1_sizes {
  */
 void http1_attrs__request(struct msg *m, struct attr *attrs, const struct http1_head *h, const struct conn_info *conn,
 			  struct http1_peers *peers);
-/* What a request that may ship telemetry says it is made of; a receiver answers in the same (OTLP specification). */
+/* What a request that may ship telemetry says it is made of; a receiver answers in the same, if it says anything. */
 enum http1_media { HTTP1_MEDIA_OTHER, HTTP1_MEDIA_PROTOBUF, HTTP1_MEDIA_JSON, HTTP1_MEDIA_GRPC };
 enum http1_media http1_attrs__telemetry(const struct msg *m, const struct http1_head *h);
-/* Is this response what a receiver answers to such a request? */
-bool http1_attrs__telemetry_taken(const struct http1_head *h, enum http1_media asked);
+/* What this response says of such a request: MSG_TELEMETRY, MSG_NO_TELEMETRY, or neither, 0. */
+uint32_t http1_attrs__telemetry_answer(const struct http1_head *h, enum http1_media asked);
 /* The opt-in attributes of a MSG_RESPONSE_END. */
 void http1_attrs__sizes(struct msg *m, struct attr *attrs, const struct http1_sizes *z);
 
