@@ -61,7 +61,8 @@ static void finish(void)
 		span__free(t.out[i]);
 }
 
-static void push(uint32_t tgid, const char *path, enum span_kind kind, uint64_t at)
+/* A status of 0: there was no answer. */
+static void push_answered(uint32_t tgid, const char *path, enum span_kind kind, int status, uint64_t at)
 {
 	struct span *s = span__new();
 
@@ -73,7 +74,14 @@ static void push(uint32_t tgid, const char *path, enum span_kind kind, uint64_t 
 	s->route_key = kind == SPAN_SERVER ? "http.route" : "url.template";
 	s->start_ns = (uint64_t)WALL + at;
 	s->end_ns = s->start_ns + 1;
+	if (status)
+		span__add_int(s, "http.response.status_code", status);
 	enrich__push(t.e, s, at);
+}
+
+static void push(uint32_t tgid, const char *path, enum span_kind kind, uint64_t at)
+{
+	push_answered(tgid, path, kind, 0, at);
 }
 
 static void tell_proc(enum ws_proc_what what, uint32_t tgid, uint32_t ppid, uint64_t at, const char *comm,
@@ -284,6 +292,41 @@ static void test_names(void **state)
 	finish();
 }
 
+/* A scanner does not spoil the routes of a service, nor a client those of who it asks. */
+static void scan_on(enum span_kind kind)
+{
+	static const int bad[] = { 400, 404, 405, 501 };
+	char path[32];
+
+	start((struct enrich_opts){ .routes = true });
+	tell_info(70, "s", "", 1);
+	push_answered(70, "/users/1/orders", kind, 200, 1 * MS);
+	for (int i = 0; i < 90; i++) {
+		snprintf(path, sizeof(path), "/scan%c%c", 'a' + i % 10, 'a' + i / 10);
+		push_answered(70, path, kind, bad[i % 4], 1 * MS);
+	}
+	push_answered(70, "/users/2/orders", kind, 200, 1 * MS);
+	push_answered(70, "/users/3/orders", kind, 404, 1 * MS);
+	push_answered(70, "/slow", kind, 0, 1 * MS);
+	push_answered(70, "/broken", kind, 500, 1 * MS);
+	assert_name(1, "GET");
+	assert_null(span__find(t.out[1], "http.route"));
+	assert_null(span__find(t.out[1], "url.template"));
+	assert_null(span__find(t.out[1], "wirespan.route.inferred"));
+	assert_name(90, "GET");
+	assert_name(91, "GET /users/{id}/orders");
+	assert_name(92, "GET /users/{id}/orders");
+	assert_name(93, "GET /slow");
+	assert_name(94, "GET /broken");
+	finish();
+}
+
+static void test_scanner(void **state)
+{
+	scan_on(SPAN_SERVER);
+	scan_on(SPAN_CLIENT);
+}
+
 static void test_bad_patterns(void **state)
 {
 	struct enrich_opts o = { .routes = true, .route_patterns = "/{" };
@@ -462,6 +505,7 @@ int main(void)
 		cmocka_unit_test(test_waits),	   cmocka_unit_test(test_exec_fallback),
 		cmocka_unit_test(test_exec_storm), cmocka_unit_test(test_inherits),
 		cmocka_unit_test(test_pid_reuse),  cmocka_unit_test(test_names),
+		cmocka_unit_test(test_scanner),
 		cmocka_unit_test(test_bad_patterns),
 		cmocka_unit_test(test_bounds),	   cmocka_unit_test(test_hostile_records),
 		cmocka_unit_test(test_burst),	   cmocka_unit_test(test_bursts),

@@ -13,16 +13,21 @@
 static char buf[256];
 static bool inferred;
 
-static const char *find(struct route_table *t, const char *path)
+static const char *look(struct route_table *t, const char *path, bool learn)
 {
 	size_t n;
 
 	buf[0] = '?';
-	n = route_table__find(t, str__of(path), buf, sizeof(buf), &inferred);
+	n = route_table__find(t, str__of(path), learn, buf, sizeof(buf), &inferred);
 	if (!n)
 		return "";
 	assert_int_equal(strlen(buf), n);
 	return buf;
+}
+
+static const char *find(struct route_table *t, const char *path)
+{
+	return look(t, path, true);
 }
 
 static struct route_table *table(const char *patterns, uint32_t nodes, uint32_t fanout)
@@ -145,6 +150,36 @@ static void test_fanout(void **state)
 	route_table__free(t);
 }
 
+/* Requests that found nothing: named by what is known, and nothing is learnt from them. */
+static void test_not_learnt(void **state)
+{
+	struct route_table *t = table("/p/{x}", 0, 3);
+	char path[64];
+
+	assert_string_equal(look(t, "/users/1/orders", false), "");
+	assert_string_equal(find(t, "/users/1/orders"), "/users/{id}/orders");
+	for (int i = 0; i < 26 * 26; i++) {
+		snprintf(path, sizeof(path), "/scan%c%c", 'a' + i % 26, 'a' + i / 26);
+		assert_string_equal(look(t, path, false), "");
+		snprintf(path, sizeof(path), "/users/%c%c/orders", 'a' + i % 26, 'a' + i / 26);
+		assert_string_equal(look(t, path, false), "");
+	}
+	assert_string_equal(find(t, "/users/2/orders"), "/users/{id}/orders");
+	assert_string_equal(look(t, "/users/3/orders", false), "/users/{id}/orders");
+	assert_true(inferred);
+	assert_string_equal(look(t, "/users/3", false), ""); /* a part of a path is none */
+	assert_string_equal(look(t, "/users/3/cart", false), "");
+	assert_string_equal(look(t, "/p/3", false), "/p/{x}");
+	assert_false(inferred);
+
+	for (char ch = 'a'; ch < 'e'; ch++) {
+		snprintf(path, sizeof(path), "/many/%c/x", ch);
+		find(t, path);
+	}
+	assert_string_equal(look(t, "/many/z/x", false), "/many/{id}/x");
+	route_table__free(t);
+}
+
 /* Positions that had collapsed below one branch stay collapsed when the branches are merged. */
 static void test_merge_keeps_collapsed(void **state)
 {
@@ -176,9 +211,9 @@ static void test_bounds(void **state)
 	assert_true(none > 0);
 	assert_string_equal(find(t, "/ra/sa/ta"), "/ra/sa/ta");
 	/* a buffer that is too small gives none, and nothing behind it is written */
-	assert_int_equal(route_table__find(t, STR("/ra/sa/ta"), path, 9, &inferred), 0);
-	assert_int_equal(route_table__find(t, STR("/ra/sa/ta"), path, 10, &inferred), 9);
-	assert_int_equal(route_table__find(t, STR("/ra/sa/ta"), path, 0, &inferred), 0);
+	assert_int_equal(route_table__find(t, STR("/ra/sa/ta"), true, path, 9, &inferred), 0);
+	assert_int_equal(route_table__find(t, STR("/ra/sa/ta"), true, path, 10, &inferred), 9);
+	assert_int_equal(route_table__find(t, STR("/ra/sa/ta"), true, path, 0, &inferred), 0);
 	route_table__free(t);
 }
 
@@ -200,8 +235,8 @@ static void test_hostile(void **state)
 			path[i] = alphabet[(seed >> 16) % (sizeof(alphabet) - 1)];
 		}
 		seed = seed * 1664525u + 1013904223u;
-		a = route_table__find(t, (struct str){ path, n + 1 }, first, sizeof(first), &inferred);
-		b = route_table__find(t, (struct str){ path, n + 1 }, buf, sizeof(buf), &inferred);
+		a = route_table__find(t, (struct str){ path, n + 1 }, true, first, sizeof(first), &inferred);
+		b = route_table__find(t, (struct str){ path, n + 1 }, true, buf, sizeof(buf), &inferred);
 		if (a) {
 			assert_int_equal(a, b);
 			assert_memory_equal(first, buf, a);
@@ -278,6 +313,7 @@ int main(void)
 		cmocka_unit_test(test_patterns),
 		cmocka_unit_test(test_bad_patterns),
 		cmocka_unit_test(test_fanout),
+		cmocka_unit_test(test_not_learnt),
 		cmocka_unit_test(test_merge_keeps_collapsed),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_hostile),

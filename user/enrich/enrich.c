@@ -289,6 +289,17 @@ static void set_name(struct span *s, struct str template)
 	s->name = copy.p ? copy : s->op;
 }
 
+/*
+ * Does the answer leave open that the server has such a path? One that says it has not, or has not understood the
+ * request, is no evidence of a route; nor are the many of a scanner. No answer says nothing.
+ */
+static bool may_be_route(const struct span *s)
+{
+	const struct attr *a = span__find(s, "http.response.status_code");
+
+	return !a || (a->i != 400 && a->i != 404 && a->i != 405 && a->i != 501);
+}
+
 static void add_route(struct enrich *e, struct span *s)
 {
 	struct attr inferred_attr = attr__bool("wirespan.route.inferred", true);
@@ -300,7 +311,8 @@ static void add_route(struct enrich *e, struct span *s)
 	if (e->o.routes && s->route_key)
 		t = routes_for(e, s);
 	if (t)
-		template = (struct str){ buf, route_table__find(t, path_of(s->target), buf, sizeof(buf), &inferred) };
+		template = (struct str){ buf, route_table__find(t, path_of(s->target), may_be_route(s), buf, sizeof(buf),
+								&inferred) };
 	/* Attributes that do not fit are counted in the span itself. */
 	if (template.len) {
 		span__add_str(s, s->route_key, template);

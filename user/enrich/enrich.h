@@ -95,9 +95,9 @@ struct route_table; /* one per service */
 struct route_table *route_table__new(const struct route_opts *o);
 void route_table__free(struct route_table *t);
 /*
- * Template for a raw path (query already cut off), written to buf; returns its length, 0: none. *ret_inferred: not from
- * a pattern.
+ * Template for a raw path (query already cut off), written to buf; returns its length, 0: none. Without `learn` only one
+ * that is known. *ret_inferred: not from a pattern.
  */
-size_t route_table__find(struct route_table *t, struct str path, char *buf, size_t size, bool *ret_inferred);
+size_t route_table__find(struct route_table *t, struct str path, bool learn, char *buf, size_t size, bool *ret_inferred);
 
 #endif

@@ -7,6 +7,8 @@
  * a position at which more than `fanout` different segments were seen becomes {id} as a whole, with everything below
  * merged. So a template may become more general in the course of time, never more special, and their number is
  * bounded whatever a client asks for. Beyond max_nodes a new path gets no template.
+ *
+ * Learnt is only what a server has: a scanner's paths, answered 404, would make {id} of every part of an API for good.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -27,6 +29,7 @@ struct node {
 	struct node *wild;     /* {id} */
 	uint32_t n_children;
 	bool collapsed; /* every segment goes to `wild` */
+	bool ends;	/* a path that was learnt ends here */
 	uint8_t len;
 	char segment[];
 };
@@ -270,7 +273,7 @@ static void node__free(struct route_table *t, struct node *n)
 	}
 }
 
-static struct node *find_child(struct node *n, struct str seg)
+static struct node *find_child(const struct node *n, struct str seg)
 {
 	for (struct node *c = n->children; c; c = c->next) {
 		if (c->len == seg.len && memcmp(c->segment, seg.p, seg.len) == 0)
@@ -305,6 +308,7 @@ static void merge(struct route_table *t, struct node *to, struct node *from)
 		to->wild = from->wild;
 	from->wild = NULL;
 	to->collapsed |= from->collapsed;
+	to->ends |= from->ends;
 	node__free(t, from);
 	if (to->n_children && (to->collapsed || to->n_children > t->fanout))
 		collapse(t, to);
@@ -326,6 +330,12 @@ static void collapse(struct route_table *t, struct node *n)
 		else
 			merge(t, n->wild, c);
 	}
+}
+
+/* Where enter() would go, if that is there. */
+static struct node *follow(const struct node *n, struct str seg)
+{
+	return seg.len && (n->collapsed || is_value(seg)) ? n->wild : find_child(n, seg);
 }
 
 static struct node *enter_wild(struct route_table *t, struct node *n)
@@ -393,7 +403,7 @@ static size_t put(char *buf, size_t size, size_t at, struct str s)
 	return at + s.len;
 }
 
-static size_t infer(struct route_table *t, struct str path, char *buf, size_t size)
+static size_t infer(struct route_table *t, struct str path, bool learn, char *buf, size_t size)
 {
 	struct node *n = t->root;
 	struct str seg;
@@ -404,15 +414,16 @@ static size_t infer(struct route_table *t, struct str path, char *buf, size_t si
 	while (cut_segment(&path, &seg)) {
 		struct node *up = n;
 
-		n = enter(t, n, cut_params(seg));
+		n = learn ? enter(t, n, cut_params(seg)) : follow(n, cut_params(seg));
 		if (!n)
 			return 0;
 		len = put(buf, size, len, n == up->wild ? STR("{id}") : (struct str){ n->segment, n->len });
 		if (len == SIZE_MAX)
 			return 0;
 	}
+	n->ends |= learn;
 	buf[len] = '\0';
-	return len;
+	return n->ends ? len : 0;
 }
 
 /* ---- the interface ---------------------------------------------------------------------------- */
@@ -454,7 +465,7 @@ void route_table__free(struct route_table *t)
 	mem__free(t);
 }
 
-size_t route_table__find(struct route_table *t, struct str path, char *buf, size_t size, bool *ret_inferred)
+size_t route_table__find(struct route_table *t, struct str path, bool learn, char *buf, size_t size, bool *ret_inferred)
 {
 	const char *list = t->patterns;
 	struct str pat;
@@ -472,5 +483,5 @@ size_t route_table__find(struct route_table *t, struct str path, char *buf, size
 		return pat.len;
 	}
 	*ret_inferred = true;
-	return infer(t, path, buf, size);
+	return infer(t, path, learn, buf, size);
 }
