@@ -214,6 +214,23 @@ static void test_ports(void **state)
 		assert_int_not_equal(opt_check__ports(bad[i], why, sizeof(why)), 0);
 }
 
+static void test_routes(void **state)
+{
+	static const char *const bad[] = { "bad", "/api/*/things", "/{", "/ok,/{a}{b}", "/ok,", "" };
+	char why[256];
+
+	assert_int_equal(opt_check__routes("/users/{id}, /files/{*} ,/f/{name}.json,/", why, sizeof(why)), 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_not_equal(opt_check__routes(bad[i], why, sizeof(why)), 0);
+	assert_int_equal(parse("check-config --route-patterns /users/{id},/api/*/things"), 2);
+	assert_string_equal(said, "wirespan: --route-patterns: '/api/*/things' is not a route such as /users/{id} (one {name} in "
+				  "a segment) or /files/{*} (* at the end)\n");
+	assert_int_equal(parse_config("route-patterns: ['/users/{id}', bad]\n", "", no_env), 2);
+	assert_non_null(strstr(said, "wirespan: F:1:33: route-patterns: 'bad' is not a route such as"));
+	assert_int_equal(parse_config("route-patterns: ['/users/{id}', '/files/{*}']\n", "", no_env), 0);
+	assert_string_equal(o.route_patterns, "/users/{id},/files/{*}");
+}
+
 static void test_precedence(void **state)
 {
 	static const char file[] = "endpoint: http://file:1\nattribute-count-limit: 3\npid: [7, 8]\n";
@@ -554,6 +571,7 @@ int main(void)
 		cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_precedence),
 		cmocka_unit_test(test_lists),
 		cmocka_unit_test(test_config_from_env),

@@ -60,7 +60,7 @@ const struct opt_row opt_rows[] = {
 	{ .name = "routes", .type = OPT_ENUM, .offset = AT(routes), .group = SPANS, .arg = "MODE", .dflt = "auto",
 	  .choices = "auto|off", .flags = OPT_SPANS, .help = "infer /users/{id} from the paths seen, or name spans by the bare method" },
 	{ .name = "route-patterns", .type = OPT_LIST, .offset = AT(route_patterns), .group = SPANS, .arg = "LIST",
-	  .flags = OPT_SPANS, .help = "routes that are known: /users/{id},/files/{*}" },
+	  .check = opt_check__routes, .flags = OPT_SPANS, .help = "routes that are known: /users/{id},/files/{*}" },
 	{ .name = "opt-in-attributes", .type = OPT_BOOL, .offset = AT(opt_in_attributes), .group = SPANS, .dflt = "false",
 	  .flags = OPT_SPANS, .help = "add what the conventions leave to choice: body sizes, client.port" },
 	{ .name = "evidence-off", .type = OPT_LIST, .offset = AT(evidence_off), .group = SPANS, .arg = "LIST",

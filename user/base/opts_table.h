@@ -99,6 +99,7 @@ int opt_check__pids(const char *text, char *why, size_t size);
 int opt_check__ports(const char *text, char *why, size_t size);
 int opt_check__pairs(const char *text, char *why, size_t size);	  /* k=v,k2=v2, percent-encoded */
 int opt_check__headers(const char *text, char *why, size_t size); /* the same; keys are HTTP field names */
+int opt_check__routes(const char *text, char *why, size_t size); /* --route-patterns */
 int opt_check__url(const char *text, char *why, size_t size);
 int opt_check__power_of_two(const char *text, char *why, size_t size); /* and a multiple of the page size */
 

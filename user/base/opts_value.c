@@ -15,6 +15,7 @@
 
 #include "user/base/dynbuf.h"
 #include "user/base/mem.h"
+#include "user/base/route_pattern.h"
 
 #define WHY_LEN 256
 #define SHOWN 80 /* characters of a wrong value that a message repeats */
@@ -374,6 +375,22 @@ static int check_header(const char *item, size_t len, char *why, size_t size)
 int opt_check__headers(const char *text, char *why, size_t size)
 {
 	return each_item(text, check_header, why, size);
+}
+
+static int check_route(const char *item, size_t len, char *why, size_t size)
+{
+	int err = refuse_empty(item, len, why, size);
+
+	if (err || route_pattern__ok((struct str){ item, len }))
+		return err;
+	snprintf(why, size, "'%.*s' is not a route such as /users/{id} (one {name} in a segment) or /files/{*} (* at the end)",
+		 (int)(len > SHOWN ? SHOWN : len), item);
+	return -EINVAL;
+}
+
+int opt_check__routes(const char *text, char *why, size_t size)
+{
+	return each_item(text, check_route, why, size);
 }
 
 /* Of "user:password@host:port" or "[v6]:port": nothing, or a number that a port can have. */

@@ -89,8 +89,8 @@ struct route_opts {
 };
 struct route_table; /* one per service */
 /*
- * Patterns: segments are literal, hold one {name} (maybe with text around it), or are, at the end, {*} for the rest.
- * The first that fits wins and is the template. NULL with errno EINVAL (a pattern is wrong) or ENOMEM.
+ * Patterns: see user/base/route_pattern.h. The first that fits wins and is the template. NULL with errno EINVAL (a
+ * pattern is wrong) or ENOMEM.
  */
 struct route_table *route_table__new(const struct route_opts *o);
 void route_table__free(struct route_table *t);

@@ -15,6 +15,7 @@
 
 #include "user/base/glob.h"
 #include "user/base/mem.h"
+#include "user/base/route_pattern.h"
 #include "user/enrich/enrich.h"
 
 #define DEFAULT_NODES 512u
@@ -39,83 +40,6 @@ struct route_table {
 	uint32_t max_nodes, fanout, n_nodes;
 	struct node *root;
 };
-
-/* ---- configured patterns ---------------------------------------------------------------------- */
-
-static bool cut_segment(struct str *path, struct str *ret)
-{
-	const char *slash;
-
-	if (!path->len || path->p[0] != '/')
-		return false;
-	path->p++;
-	path->len--;
-	slash = path->len ? memchr(path->p, '/', path->len) : NULL;
-	*ret = (struct str){ path->p, slash ? (size_t)(slash - path->p) : path->len };
-	path->p += ret->len;
-	path->len -= ret->len;
-	return true;
-}
-
-/* "{*}", "{*rest}", "*": the rest of the path, if there is any. */
-static bool is_rest(struct str seg)
-{
-	return str__eq(seg, STR("*")) || (seg.len >= 3 && seg.p[0] == '{' && seg.p[1] == '*');
-}
-
-/* A segment of a pattern has at most one {name}, maybe with text around it: "{name}.json". */
-static bool match_segment(struct str pat, struct str seg)
-{
-	const char *open = pat.len ? memchr(pat.p, '{', pat.len) : NULL, *close;
-	size_t head, tail;
-
-	if (!open)
-		return str__eq(pat, seg);
-	close = memchr(open, '}', pat.len - (size_t)(open - pat.p));
-	head = (size_t)(open - pat.p);
-	tail = pat.len - (size_t)(close + 1 - pat.p);
-	return seg.len > head + tail && memcmp(seg.p, pat.p, head) == 0 &&
-	       memcmp(seg.p + seg.len - tail, close + 1, tail) == 0;
-}
-
-static bool match_pattern(struct str pat, struct str path)
-{
-	struct str p, s;
-
-	while (cut_segment(&pat, &p)) {
-		if (!cut_segment(&path, &s))
-			return false;
-		if (is_rest(p) && !pat.len)
-			return s.len > 0;
-		if (!match_segment(p, s))
-			return false;
-	}
-	return !path.len;
-}
-
-static bool pattern_ok(struct str pat)
-{
-	struct str seg;
-
-	if (pat.p[0] != '/')
-		return false;
-	while (cut_segment(&pat, &seg)) {
-		int open = 0, seen = 0;
-
-		if (is_rest(seg) && pat.len)
-			return false; /* nothing can follow the rest */
-		for (size_t i = 0; i < seg.len; i++) {
-			open += seg.p[i] == '{';
-			seen += seg.p[i] == '{';
-			open -= seg.p[i] == '}';
-			if (open < 0 || open > 1)
-				return false;
-		}
-		if (open || seen > 1)
-			return false;
-	}
-	return true;
-}
 
 /* ---- what a segment looks like ---------------------------------------------------------------- */
 
@@ -384,7 +308,7 @@ static bool path_ok(struct str path)
 	size_t depth = 0, empty = 0;
 	struct str seg;
 
-	while (cut_segment(&path, &seg)) {
+	while (route_pattern__cut(&path, &seg)) {
 		seg = cut_params(seg);
 		empty += !seg.len;
 		if (++depth > DEPTH_MAX || str__eq(seg, STR(".")) || str__eq(seg, STR("..")) || empty > 2)
@@ -411,7 +335,7 @@ static size_t infer(struct route_table *t, struct str path, bool learn, char *bu
 
 	if (!path_ok(path))
 		return 0;
-	while (cut_segment(&path, &seg)) {
+	while (route_pattern__cut(&path, &seg)) {
 		struct node *up = n;
 
 		n = learn ? enter(t, n, cut_params(seg)) : follow(n, cut_params(seg));
@@ -435,7 +359,7 @@ struct route_table *route_table__new(const struct route_opts *o)
 	struct str pat;
 
 	while (list__next(&list, ',', &pat)) {
-		if (!pattern_ok(pat)) {
+		if (!route_pattern__ok(pat)) {
 			errno = EINVAL;
 			return NULL;
 		}
@@ -473,7 +397,7 @@ size_t route_table__find(struct route_table *t, struct str path, bool learn, cha
 	if (!path.len || path.p[0] != '/' || !size)
 		return 0;
 	while (list__next(&list, ',', &pat)) {
-		if (!match_pattern(pat, path))
+		if (!route_pattern__match(pat, path))
 			continue;
 		if (pat.len >= size)
 			return 0;
