@@ -390,7 +390,7 @@ static void test_services(void **state)
 static void test_bad_lists(void **state)
 {
 	static const char *const ports[] = { "0", "65536", "80-70", "a", "80-", "-80", "1-2-3", "99999999999" };
-	static const char *const pids[] = { "0", "-1", "x", "1;2", "99999999" };
+	static const char *const pids[] = { "0", "-1", "x", "1;2", "2147483648" };
 	const char *bad;
 
 	for (size_t i = 0; i < sizeof(ports) / sizeof(*ports); i++) {

@@ -231,6 +231,19 @@ static void test_routes(void **state)
 	assert_string_equal(o.route_patterns, "/users/{id},/files/{*}");
 }
 
+static void test_unheeded(void **state)
+{
+	char *env[] = { "WIRESPAN_PID=1", "WIRESPAN_FORMAT=json", NULL };
+
+	assert_mistake("replay f.rec --pid 1 --routes off --capture 1K",
+		       "wirespan: --pid: means nothing to wirespan replay\n"
+		       "wirespan: --capture: means nothing to wirespan replay\n");
+	assert_mistake("features --format json", "wirespan: --format: means nothing to wirespan features\n");
+	assert_int_equal(parse("replay f.rec --exclude-path /health --max-requests 100 --format json -o x -d 1s"), 0);
+	assert_int_equal(parse_env("replay f.rec", env), 0);
+	assert_int_equal(parse_env("features --log-level debug", env), 0);
+}
+
 static void test_precedence(void **state)
 {
 	static const char file[] = "endpoint: http://file:1\nattribute-count-limit: 3\npid: [7, 8]\n";
@@ -572,6 +585,7 @@ int main(void)
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_ports),
 		cmocka_unit_test(test_routes),
+		cmocka_unit_test(test_unheeded),
 		cmocka_unit_test(test_precedence),
 		cmocka_unit_test(test_lists),
 		cmocka_unit_test(test_config_from_env),

@@ -180,6 +180,11 @@ static void settle_command(struct args *a)
 		opt__mistake(a->c, cmd->name, "does not go with -- CMD");
 	if (cmd && cmd->arg && cmd->arg[0] != '[' && !a->operand)
 		opt__mistake(a->c, cmd->name, "needs an argument: wirespan %s %s", cmd->name, cmd->arg);
+	/* Flags only: a file and the environment are shared by the commands. */
+	for (size_t i = 0; i < a->n_flags; i++) {
+		if (!opt__is_heeded(a->flags[i].row, o->command))
+			opt__mistake(a->c, a->flags[i].where, "means nothing to wirespan %s", cmd->name);
+	}
 	if (o->command == CMD_COMPLETION && a->operand) {
 		if (strcmp(a->operand, "bash") != 0 && strcmp(a->operand, "zsh") != 0 && strcmp(a->operand, "fish") != 0)
 			opt__mistake(a->c, "completion", "%s is not one of bash, zsh, fish", a->operand);

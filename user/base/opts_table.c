@@ -151,7 +151,7 @@ const struct opt_row opt_rows[] = {
 	{ .name = "color", .type = OPT_ENUM, .offset = AT(color), .group = RUNNING, .arg = "WHEN", .dflt = "auto",
 	  .choices = "auto|always|never", .help = "auto: on a terminal, unless NO_COLOR is set" },
 	{ .name = "duration", .letter = 'd', .type = OPT_DURATION, .offset = AT(duration_ms), .group = RUNNING,
-	  .arg = "TIME", .max = 365 * DAY_MS, .help = "stop by itself after this time" },
+	  .arg = "TIME", .max = 365 * DAY_MS, .help = "stop by itself after this time; 0: when it is told to" },
 	{ .name = "keep-secrets", .type = OPT_BOOL, .offset = AT(keep_secrets), .group = RUNNING, .dflt = "false",
 	  .help = "record: keep credentials: of headers, cookies, URLs and command lines" },
 };
@@ -198,6 +198,14 @@ const struct opt_row *opt__find_letter(char letter)
 			return &opt_rows[i];
 	}
 	return NULL;
+}
+
+bool opt__is_heeded(const struct opt_row *r, enum command c)
+{
+	/* Selection and capture are over in a recording, except for what changes spans made from the same events. */
+	if (c == CMD_REPLAY)
+		return (r->flags & OPT_SPANS) || (strcmp(r->group, SELECTION) != 0 && strcmp(r->group, CAPTURE) != 0);
+	return c != CMD_FEATURES || strcmp(r->group, RUNNING) == 0;
 }
 
 size_t opt__index(const struct opt_row *r)

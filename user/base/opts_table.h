@@ -82,6 +82,8 @@ void opt__warn(struct opt_ctx *c, const char *where, const char *fmt, ...) __att
 
 const struct opt_row *opt__find(const char *name, size_t len);
 const struct opt_row *opt__find_letter(char letter);
+/* Has the option, given as a flag, a meaning for this command? */
+bool opt__is_heeded(const struct opt_row *r, enum command c);
 size_t opt__index(const struct opt_row *r);
 /* The option, or with `commands` the sub-command, whose name is nearest to a misspelt one; NULL: none is near. */
 const char *opt__nearest(const char *name, bool commands);

@@ -95,7 +95,7 @@ static int parse_pids(struct discover *d, const char *list)
 	while (list__next(&list, ',', &item)) {
 		uint32_t *pids;
 
-		if (!parse_number(item, 4194304, &v)) /* PID_MAX_LIMIT, include/linux/threads.h */
+		if (!parse_number(item, INT32_MAX, &v)) /* whether it runs is asked later */
 			return -EINVAL;
 		pids = mem__realloc(d->pids, (d->n_pids + 1) * sizeof(*pids));
 		if (!pids)
@@ -806,7 +806,8 @@ int discover__check_pids(const char *list)
 	for (p = list; *p && !any; p = *end ? end + 1 : end)
 		any = is_process(strtol(p, &end, 10));
 	if (!any) {
-		log_error("--pid %s: no such process", list);
+		log_error("--pid %s: no such process: ps -e lists those that run; --exe and --port also find what starts later",
+			  list);
 		return 2;
 	}
 	for (p = list; *p; p = *end ? end + 1 : end) {
