@@ -37,3 +37,12 @@ def test_corpus(file):
         expected.write_text("".join(json.dumps(x, separators=(",", ":")) + "\n" for x in got))
     assert spans.parse(text)
     assert got == [json.loads(line) for line in expected.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("sink", [["-e", "http://127.0.0.1:1", "--shutdown-timeout", "200ms"],
+                                  ["--format", "json", "-o", "/dev/full"]], ids=["no-collector", "full-disk"])
+def test_lost(sink):
+    """Spans that did not get out are said, and are a failure."""
+    r = subprocess.run([WIRESPAN, "replay", CORPUS[0], *sink], capture_output=True, text=True, timeout=60)
+    n = len(spans.parse(replayed(CORPUS[0])[0]))
+    assert r.returncode == 1 and f" 0 spans {'sent' if sink[0] == '-e' else 'written'}, {n} dropped." in r.stderr, r.stderr
