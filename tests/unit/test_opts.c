@@ -416,6 +416,24 @@ static void test_otel_endpoint(void **state)
 	assert_string_equal(said, "wirespan: endpoint: c:4318 has no scheme, taken as http://c:4318\n");
 }
 
+static void test_otel_service_name(void **state)
+{
+	static const char ignored[] = ": ignored: services have their names from the environments of their own processes\n";
+	char *env[] = { "OTEL_SERVICE_NAME=x", NULL };
+
+	assert_int_equal(parse_vars("OTEL_SERVICE_NAME=x", "OTEL_RESOURCE_ATTRIBUTES=a=b,service.name=y", NULL), 0);
+	assert_int_equal(strncmp(said, "wirespan: OTEL_SERVICE_NAME", 27), 0);
+	assert_string_equal(said + 27, ignored);
+	assert_string_equal(o.resource_attributes, "a=b,service.name=y");
+	assert_int_equal(parse_vars("OTEL_RESOURCE_ATTRIBUTES=a=b, service.name =y", NULL, NULL), 0);
+	assert_int_equal(strncmp(said, "wirespan: OTEL_RESOURCE_ATTRIBUTES: service.name", 48), 0);
+	assert_string_equal(said + 48, ignored);
+	assert_int_equal(parse_vars("OTEL_RESOURCE_ATTRIBUTES=service.namespace=y,a=service.name", NULL, NULL), 0);
+	assert_string_equal(said, "");
+	assert_int_equal(parse_env("-- true", env), 0); /* it has the variable as well */
+	assert_string_equal(said, "");
+}
+
 static void test_otel_values(void **state)
 {
 	assert_int_equal(parse_vars("OTEL_SDK_DISABLED=TRUE", "OTEL_EXPORTER_OTLP_COMPRESSION=GZIP",
@@ -447,7 +465,8 @@ static void test_otel_values(void **state)
 	assert_null(o.exporter);
 	assert_string_equal(o.protocol, "http/protobuf");
 	assert_int_equal(parse_vars("OTEL_TRACES_SAMPLER=traceidratio", NULL, NULL), 0);
-	assert_string_equal(said, "wirespan: OTEL_TRACES_SAMPLER: not supported, ignored: every span is kept\n");
+	assert_string_equal(said, "wirespan: OTEL_TRACES_SAMPLER: not supported, ignored: kept is every span, except where a "
+				  "caller's trace context says that it is not sampled\n");
 	assert_int_equal(parse_vars("OTEL_PROPAGATORS=b3", NULL, NULL), 0);
 	assert_string_equal(said, "wirespan: OTEL_PROPAGATORS: not supported, ignored: traceparent and b3 headers are "
 				  "read, and none is written\n");
@@ -593,6 +612,7 @@ int main(void)
 		cmocka_unit_test(test_yaml_mistakes),
 		cmocka_unit_test(test_env_mistakes),
 		cmocka_unit_test(test_otel_endpoint),
+		cmocka_unit_test(test_otel_service_name),
 		cmocka_unit_test(test_otel_values),
 		cmocka_unit_test(test_otel_batches),
 		cmocka_unit_test(test_print_values),

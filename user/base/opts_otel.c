@@ -23,10 +23,27 @@ static const struct {
 	const char *name, *harmless, *text;
 } unsupported[] = {
 	{ "OTEL_CONFIG_FILE", NULL, "not supported, ignored; --config reads wirespan's own options" },
-	{ "OTEL_TRACES_SAMPLER", "parentbased_always_on", "not supported, ignored: every span is kept" },
+	{ "OTEL_TRACES_SAMPLER", "parentbased_always_on",
+	  "not supported, ignored: kept is every span, except where a caller's trace context says that it is not sampled" },
 	{ "OTEL_PROPAGATORS", "tracecontext,baggage",
 	  "not supported, ignored: traceparent and b3 headers are read, and none is written" },
 };
+
+/* One name would be given to many services. A command that is run has our environment, and its names with it. */
+static void say_service_name(struct opt_ctx *c, char **env)
+{
+	const char *item = opt__getenv(env, "OTEL_RESOURCE_ATTRIBUTES"), *where = NULL;
+
+	for (; item && !where; item = strchr(item, ',')) {
+		item += strspn(item, ", \t");
+		if (strncmp(item, "service.name", 12) == 0 && item[12 + strspn(item + 12, " \t")] == '=')
+			where = "OTEL_RESOURCE_ATTRIBUTES: service.name";
+	}
+	if (opt__getenv(env, "OTEL_SERVICE_NAME"))
+		where = "OTEL_SERVICE_NAME";
+	if (where && (c->o->command == CMD_TRACE || c->o->command == CMD_RECORD || c->o->command == CMD_CHECK_CONFIG))
+		opt__warn(c, where, "ignored: services have their names from the environments of their own processes");
+}
 
 /* OTEL_TRACES_EXPORTER may be a list; one sink is served. */
 static void set_exporter(struct opt_ctx *c, const struct opt_row *r, const char *text, struct opt_from *from)
@@ -83,6 +100,7 @@ void opt_otel__apply(struct opt_ctx *c, char **env)
 		    strcasecmp(text, "always_on") != 0)
 			opt__warn(c, unsupported[i].name, "%s", unsupported[i].text);
 	}
+	say_service_name(c, env);
 }
 
 enum path_rule {
