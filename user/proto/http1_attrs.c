@@ -426,6 +426,15 @@ static bool is_one_of(struct str s, const struct str *list, size_t n)
 	return false;
 }
 
+/* What wirespan itself has sent (exporter/http_client.c), whatever path it was told to. */
+static bool is_own(const struct http1_head *h)
+{
+	static const char agent[] = "wirespan/";
+
+	return h->user_agent.len >= sizeof(agent) - 1 && !memcmp(h->user_agent.p, agent, sizeof(agent) - 1) &&
+	       media_of(h->content_type) != HTTP1_MEDIA_OTHER;
+}
+
 /* Does this request look like OTLP (opentelemetry-proto, OTLP specification)? Anybody can send one that does. */
 static bool is_telemetry(const struct http1_head *h, struct str path)
 {
@@ -438,6 +447,8 @@ static bool is_telemetry(const struct http1_head *h, struct str path)
 
 	if (!str__eq(h->method, STR("POST")))
 		return false;
+	if (is_own(h))
+		return true;
 	switch (media_of(h->content_type)) {
 	case HTTP1_MEDIA_OTHER:
 		return false;
@@ -450,7 +461,9 @@ static bool is_telemetry(const struct http1_head *h, struct str path)
 
 enum http1_media http1_attrs__telemetry(const struct msg *m, const struct http1_head *h)
 {
-	return m->flags & MSG_TELEMETRY ? media_of(h->content_type) : HTTP1_MEDIA_OTHER;
+	if (!(m->flags & MSG_TELEMETRY))
+		return HTTP1_MEDIA_OTHER;
+	return is_own(h) ? HTTP1_MEDIA_OWN : media_of(h->content_type);
 }
 
 /* Nothing is said of what the answer is made of, or there is nothing of it. A head that is cut may have said it. */
@@ -470,6 +483,8 @@ uint32_t http1_attrs__telemetry_answer(const struct http1_head *h, enum http1_me
 {
 	if (asked == HTTP1_MEDIA_OTHER)
 		return 0;
+	if (asked == HTTP1_MEDIA_OWN) /* its span would be sent by the next */
+		return h->status / 100 == 2 ? MSG_TELEMETRY : 0;
 	if (h->status == 404 || h->status == 405)
 		return MSG_NO_TELEMETRY;
 	return h->status / 100 == 2 && (is_bare(h) || media_of(h->content_type) == asked) ? MSG_TELEMETRY : 0;
