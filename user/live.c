@@ -83,6 +83,7 @@ struct live {
 	uint32_t runtimes;     /* bit per enum ws_runtime_kind that is followed */
 	uint32_t refused;      /* … that would be, had we uprobes */
 	uint64_t started;
+	uint64_t ready, ready_cpu; /* when it was, and the processor time until then */
 };
 
 /* ---- pipeline thread -------------------------------------------------------------------------------- */
@@ -450,7 +451,7 @@ static void banner(const struct live *l)
 				"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 sends them instead.\n");
 }
 
-static void ready(const struct live *l)
+static void ready(struct live *l)
 {
 	char list[256];
 	size_t n = discover__services(l->discover, list, sizeof(list));
@@ -460,6 +461,8 @@ static void ready(const struct live *l)
 	else
 		fprintf(stderr, "wirespan: ready, no service is listening yet\n");
 	fflush(stderr);
+	l->ready = clock__mono_ns();
+	l->ready_cpu = report__cpu_ns();
 }
 
 static int open_parts(struct live *l)
@@ -761,7 +764,7 @@ int live__run(const struct opts *o)
 		end_pipeline(&l);
 		flush(&l, sigfd);
 		snapshot(&l, &st);
-		report__end(stderr, &st, sinks__done(o), clock__mono_ns() - l.started);
+		report__end(stderr, &st, sinks__done(o), l.ready ? clock__mono_ns() - l.ready : 0, l.ready_cpu);
 		code = code ? code : sinks__result(&st);
 	}
 	close_all(&l);

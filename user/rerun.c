@@ -81,7 +81,7 @@ out:
 		exporter__stop(exporter, o->shutdown_timeout_ms * 1000000);
 		batch_queue__free(q);
 		q = NULL;
-		report__end(stderr, &stats, sinks__done(o), 0);
+		report__end(stderr, &stats, sinks__done(o), 0, 0);
 		code = code ? code : result();
 	}
 	source__free(source);

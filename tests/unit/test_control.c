@@ -103,7 +103,7 @@ static char *print_end(const struct stats *st, const char *done, uint64_t elapse
 	size_t len;
 	FILE *f = open_memstream(&text, &len);
 
-	report__end(f, st, done, elapsed_ns);
+	report__end(f, st, done, elapsed_ns, 0);
 	fclose(f);
 	return text;
 }

@@ -54,7 +54,8 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ar
 
 /* ---- plans --------------------------------------------------------------------------------------- */
 
-static int refuse(const struct features *f, enum plan p, enum feature why)
+/* `asked`: for this very plan; else it is the one that stands on least. */
+static int refuse(const struct features *f, enum plan p, bool asked, enum feature why)
 {
 	if (why == FEAT_PRIVILEGE)
 		log_error("cannot load programs: %s: needs CAP_BPF and CAP_PERFMON. Run it with sudo, or see `wirespan features`.",
@@ -63,8 +64,8 @@ static int refuse(const struct features *f, enum plan p, enum feature why)
 		log_error("not in the host's pid namespace: processes could not be told apart. "
 			  "A pod needs hostPID: true, a container --pid=host.");
 	else
-		log_error("attach plan %s: %s: %s: needs %s. See `wirespan features`.", plan__name(p), feature__name(why),
-			  strerror(f->err[why]), feature__remedy(why));
+		log_error("%s%s: %s: %s: needs %s. See `wirespan features`.", asked ? "attach plan " : "no attach plan can be used",
+			  asked ? plan__name(p) : "", feature__name(why), strerror(f->err[why]), feature__remedy(why));
 	return -f->err[why];
 }
 
@@ -82,7 +83,7 @@ static int choose_plan(const struct loader_opts *o, const struct features *f, en
 	if (automatic && p == PLAN_NONE)
 		p = PLAN_SYSCALL; /* the one that stands on least: say what even that lacks */
 	if (!features__plan_ok(f, p, &why))
-		return refuse(f, p, why);
+		return refuse(f, p, !automatic, why);
 	*ret_plan = p;
 	return 0;
 }

@@ -60,13 +60,18 @@ static uint64_t peak_rss(void)
 	return kib * 1024;
 }
 
-static void read_usage(struct report *r)
+uint64_t report__cpu_ns(void)
 {
 	struct rusage u;
 
 	getrusage(RUSAGE_SELF, &u);
-	r->cpu_ns = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000 +
-		    (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000;
+	return (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000 +
+	       (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000;
+}
+
+static void read_usage(struct report *r)
+{
+	r->cpu_ns = report__cpu_ns();
 	r->rss_peak = peak_rss();
 }
 
@@ -308,12 +313,13 @@ static void print_balance(FILE *out, const struct stats *st)
 		NUM(load(&st->rows[s].in)), NUM(load(&st->rows[s].out)), st->rows[s].held, NUM(stats__dropped(st, s)));
 }
 
-void report__end(FILE *out, const struct stats *st, const char *done, uint64_t elapsed_ns)
+void report__end(FILE *out, const struct stats *st, const char *done, uint64_t elapsed_ns, uint64_t cpu_before_ns)
 {
 	struct report r = { .st = *st, .uptime_ns = elapsed_ns };
 	uint64_t requests = load(&st->requests), spans = load(&st->rows[ST_EXPORT].out), traces = load(&st->traces);
 
 	read_usage(&r);
+	r.cpu_ns -= cpu_before_ns;
 	fprintf(out, "%s request%s seen, %s span%s %s", NUM(requests), plural(requests), NUM(spans), plural(spans),
 		done);
 	if (traces && spans)

@@ -29,8 +29,11 @@ int report__parse(struct report *r, const char *json, size_t len);
 void report__text(FILE *out, const struct report *r);
 /*
  * Totals, parents, cost; and what was dropped, only if something was, with what to change. `done` is what was done with
- * the spans that left ("sent"). elapsed_ns 0: not the time in which it all happened, so what it cost is left out.
+ * the spans that left ("sent"). elapsed_ns 0: not the time in which it all happened, so what it cost is left out. The
+ * processor time before that is not counted: loading the programs takes more than minutes of watching.
  */
-void report__end(FILE *out, const struct stats *st, const char *done, uint64_t elapsed_ns);
+void report__end(FILE *out, const struct stats *st, const char *done, uint64_t elapsed_ns, uint64_t cpu_before_ns);
+/* Processor time of this process until now. */
+uint64_t report__cpu_ns(void);
 
 #endif
