@@ -62,6 +62,7 @@ struct exchange {
 	uint64_t xid;
 	uint64_t begun; /* when its first byte moved */
 	bool head, connect, upgrade;
+	bool events;	/* its response has no end of its own */
 	bool alone;	/* no other request was open when its response began */
 	uint8_t media;	/* enum http1_media; OTHER: it ships no telemetry */
 	uint32_t holes; /* http1.holes when it began */
@@ -203,22 +204,28 @@ static void emit_abort(const struct proto_io *io, uint64_t xid, uint64_t ts, con
 	emit(io, &m);
 }
 
+#define CLIENT_CLOSED "client_closed"
+
 /* Short identifiers, as error.type wants them where there is no status: an error, or who ended the connection. */
 static const char *error_name(int err, bool by_client)
 {
-	return err ? error_type__of_errno(err) : by_client ? "client_closed" : "response_ended";
+	return err ? error_type__of_errno(err) : by_client ? CLIENT_CLOSED : "response_ended";
 }
 
 static void abort_first(struct http1 *h, uint64_t ts, const char *error, const struct proto_io *io)
 {
 	uint64_t xid = exchange_at(h, 0)->xid;
+	bool had_enough = exchange_at(h, 0)->events && error && !strcmp(error, CLIENT_CLOSED);
 
 	exchange_pop(h);
 	for (int i = 0; i < 2; i++) {
 		if (h->flow[i].xid == xid)
 			h->flow[i].xid = 0;
 	}
-	emit_abort(io, xid, ts, error);
+	if (had_enough)
+		emit_end(io, MSG_RESPONSE_END, xid, h->flow[PROTO_RESPONSE].end_pos, ts);
+	else
+		emit_abort(io, xid, ts, error);
 }
 
 static void abort_all(struct http1 *h, uint64_t ts, const char *error, const struct proto_io *io)
@@ -414,7 +421,7 @@ static ssize_t on_request(struct http1 *h, const struct slice *s, const struct h
 
 /* ---- responses ----------------------------------------------------------------------------------------- */
 
-static void emit_response(const struct exchange *e, const struct slice *s, const struct http1_head *head,
+static void emit_response(struct exchange *e, const struct slice *s, const struct http1_head *head,
 			  const struct proto_io *io)
 {
 	char text[4] = { (char)('0' + head->status / 100), (char)('0' + head->status / 10 % 10),
@@ -436,6 +443,7 @@ static void emit_response(const struct exchange *e, const struct slice *s, const
 		m.error_type = text;
 	}
 	m.flags |= http1_attrs__telemetry_answer(head, e->media);
+	e->events = http1_attrs__is_events(head);
 	emit(io, &m);
 }
 

@@ -417,6 +417,11 @@ static enum http1_media media_of(struct str content_type)
 	return HTTP1_MEDIA_OTHER;
 }
 
+bool http1_attrs__is_events(const struct http1_head *h)
+{
+	return h->status == 200 && str__ieq(trim(until(h->content_type, ';')), STR("text/event-stream"));
+}
+
 static bool is_one_of(struct str s, const struct str *list, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {

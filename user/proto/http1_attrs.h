@@ -30,6 +30,8 @@ void http1_attrs__request(struct msg *m, struct attr *attrs, const struct http1_
 /* What a request that may ship telemetry says it is made of; a receiver answers in the same, if it says anything. */
 enum http1_media { HTTP1_MEDIA_OTHER, HTTP1_MEDIA_PROTOBUF, HTTP1_MEDIA_JSON, HTTP1_MEDIA_GRPC, HTTP1_MEDIA_OWN };
 enum http1_media http1_attrs__telemetry(const struct msg *m, const struct http1_head *h);
+/* A response that goes on until its client has had enough (HTML standard, server-sent events). */
+bool http1_attrs__is_events(const struct http1_head *h);
 /* What this response says of such a request: MSG_TELEMETRY, MSG_NO_TELEMETRY, or neither, 0. */
 uint32_t http1_attrs__telemetry_answer(const struct http1_head *h, enum http1_media asked);
 /* The opt-in attributes of a MSG_RESPONSE_END. */
