@@ -307,6 +307,10 @@ def test_recording_without_secrets_of_command_lines(start, nginx, tag, tmp_path)
             "-H", "X-Api-Key: s3cr3t", "-H", "Proxy-Authorization: Basic s3cr3t"]
     subprocess.run([*args, url], check=True)
     subprocess.run([*args, "-u", "me:s3cr3t", url.replace("u:s3cr3t@", "").replace("-0/", "-1/")], check=True)
+    (tmp_path / "body").write_text("password=s3cr3t")
+    for more in ([], ["-H", "Transfer-Encoding: chunked"]):
+        subprocess.run(["curl", "-sSf", "-o", "/dev/null", "--data-binary", f"@{tmp_path / 'body'}", *more,
+                        url.replace("u:s3cr3t@", "").replace("-0/", "-2/")], check=True)
     subprocess.run(["sh", "-c", f": --password s3cr3t; exec curl -sSf -o /dev/null -u 'a:s3cr3t' '{url}'"], check=True)
     time.sleep(1)
     t.stop(settle=False)

@@ -276,6 +276,42 @@ static void test_mask_urls(void **state)
 	check_mask("GET http://me:p@h/a@b HTTP/1.1\r\n", "GET http://**:*@*/a@b HTTP/1.1\r\n", 1);
 }
 
+/* Bodies, where it is known what they are: framing stays, and so does a head where none was expected. */
+static void test_mask_bodies(void **state)
+{
+	static const char sent[] = "POST /a HTTP/1.1\r\nContent-Length: 14\r\n\r\npassword=hunt2"
+				   "PUT /b HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc\n"
+				   "PUT /c HTTP/1.1\r\nContent-Length:\r\n 3\r\n\r\nabc\n"
+				   "PUT /d HTTP/1.1\r\nContent-Length : 3\r\n\r\nabc\n"
+				   "PUT /e HTTP/1.1\r\nContent-Length: 9\r\nTransfer-Encoding:chunked\r\nCookie: c\r\n\r\n"
+				   "A \r\n\r\nGET / HT\r\n1;x=y\n{\n0\r\nX-T: a\r\nCookie: b\r\n\r\n"
+				   "GET /f HTTP/1.1\r\nContent-Length: 0\r\n\r\nGET /g HTTP/1.1\r\n";
+	static const char kept[] = "POST /a HTTP/1.1\r\nContent-Length: 14\r\n\r\n**************"
+				   "PUT /b HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc\n"
+				   "PUT /c HTTP/1.1\r\nContent-Length:\r\n 3\r\n\r\nabc\n"
+				   "PUT /d HTTP/1.1\r\nContent-Length : 3\r\n\r\nabc\n"
+				   "PUT /e HTTP/1.1\r\nContent-Length: 9\r\nTransfer-Encoding:chunked\r\nCookie: *\r\n\r\n"
+				   "A \r\n**********\r\n1;x=y\n*\n0\r\nX-T: a\r\nCookie: *\r\n\r\n"
+				   "GET /f HTTP/1.1\r\nContent-Length: 0\r\n\r\nGET /g HTTP/1.1\r\n";
+	/* The answers to HEAD and 304 have no body. */
+	static const char got[] = "HTTP/1.1 200 OK\r\ncontent-length:8\r\n\r\nH\r\nHTTP/"
+				  "HTTP/1.1 304 Not Modified\r\nContent-Length: 900\r\n\r\n"
+				  "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+				  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+				  "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked \r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+				  "HTTP/1.1 200 OK\r\n\r\nContent-Length: 3\r\n\r\nuntil it ends";
+	static const char left[] = "HTTP/1.1 200 OK\r\ncontent-length:8\r\n\r\nH*******"
+				   "HTTP/1.1 304 Not Modified\r\nContent-Length: 900\r\n\r\n"
+				   "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+				   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+				   "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked \r\n\r\n5\r\n*****\r\n0\r\n\r\n"
+				   "HTTP/1.1 200 OK\r\n\r\nContent-Length: 3\r\n\r\nuntil it ends";
+
+	check_mask(sent, kept, 4000);
+	for (size_t piece = 1; piece <= sizeof(got); piece++)
+		check_mask(got, left, piece);
+}
+
 /* --no-redact shows queries: a replay would not give the same spans without them. */
 static void test_mask_keeps_queries(void **state)
 {
@@ -350,6 +386,33 @@ static void test_mask_holes(void **state)
 	/* One that was never announced. */
 	expect_data(m, make_data(3, 0, 0, "of-cookie\r\n", 11), "*********\r\n");
 	expect_data(m, make_data(4, 0, 0, "HTTP/1.1 200 OK\r\n", 17), "HTTP/1.1 200 OK\r\n");
+	mask__free(m);
+}
+
+/* A body of which a part is not there: skipped on purpose, or lost. */
+static void test_mask_body_holes(void **state)
+{
+	static const char head[] = "PUT / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nab", masked[] =
+		"PUT / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n**";
+	struct ws_ev_sock born = make_sock(1, WS_SOCK_BORN);
+	struct mask *m = mask__new(0, false);
+	uint64_t end = sizeof(head) - 1 + 998;
+	struct ws_ev_data *d;
+
+	mask__event(m, &born.ev);
+	expect_data(m, make_data(1, 0, 0, head, sizeof(head) - 1), masked);
+	expect_data(m, make_data(1, 500, 3, "secret\n", 7), "*******"); /* two were lost */
+	d = make_data(1, 507, 4, "yzGET / HTTP/1.1\r\n", 18);
+	d->skipped = (uint32_t)(end - 2 - 507);
+	d->size = d->skipped + 18;
+	expect_data(m, d, "**GET / HTTP/1.1\r\n");
+	expect_data(m, make_data(1, end + 16, 5, "\r\n", 2), "\r\n");
+	/* One that ends in the hole. */
+	expect_data(m, make_data(1, end + 18, 6, head, sizeof(head) - 1), masked);
+	end += 18 + sizeof(head) - 1 + 998;
+	expect_data(m, make_data(1, end, 7, "GET /x HTTP/1.1\r\n\r\n", 19), "GET /x HTTP/1.1\r\n\r\n");
+	expect_data(m, make_data(1, end + 19, 8, head, sizeof(head) - 1), masked);
+	expect_data(m, make_data(1, end + 5000, 9, "GET /y HTTP/1.1\r\n", 17), "GET /y HTTP/1.1\r\n");
 	mask__free(m);
 }
 
@@ -743,6 +806,8 @@ int main(void)
 		cmocka_unit_test(test_source_garbage),
 		cmocka_unit_test(test_mask_pieces),
 		cmocka_unit_test(test_mask_urls),
+		cmocka_unit_test(test_mask_bodies),
+		cmocka_unit_test(test_mask_body_holes),
 		cmocka_unit_test(test_mask_keeps_queries),
 		cmocka_unit_test(test_mask_all_names),
 		cmocka_unit_test(test_mask_holes),

@@ -153,7 +153,7 @@ const struct opt_row opt_rows[] = {
 	{ .name = "duration", .letter = 'd', .type = OPT_DURATION, .offset = AT(duration_ms), .group = RUNNING,
 	  .arg = "TIME", .max = 365 * DAY_MS, .help = "stop by itself after this time; 0: when it is told to" },
 	{ .name = "keep-secrets", .type = OPT_BOOL, .offset = AT(keep_secrets), .group = RUNNING, .dflt = "false",
-	  .help = "record: keep credentials: of headers, cookies, URLs and command lines" },
+	  .help = "record: keep credentials (headers, cookies, URLs, command lines) and bodies of known length" },
 };
 const size_t opt_rows_cnt = sizeof(opt_rows) / sizeof(opt_rows[0]);
 _Static_assert(sizeof(opt_rows) / sizeof(opt_rows[0]) <= OPTS_MAX, "raise OPTS_MAX");

@@ -6,6 +6,9 @@
  * Bytes that were not captured are the difficulty: behind a hole inside a head nobody can tell whether the next byte
  * belongs to a cookie. There everything is blanked up to the end of the line, unless a message begins. A hole
  * outside of a head (a body that is skipped on purpose) is none: the next byte begins a line.
+ *
+ * Bodies are blanked where Content-Length or chunks say where they end, framing and next head excepted: a parser counts
+ * them and looks no further. One that only the end of the connection ends stays: what is in it may be a head after all.
  */
 #include "user/source/mask.h"
 
@@ -29,6 +32,13 @@ enum state {
 	ST_REST,       /* the rest of a line without secrets */
 	ST_SECRET,     /* inside a value that is blanked */
 	ST_SECRET_LF,  /* at the first byte of a line behind one: it may continue */
+	ST_LENGTH,     /* the value of Content-Length, kept in `name` */
+	ST_CODING,     /* of Transfer-Encoding */
+	ST_FRONT,      /* behind the head of a response: its body, or, if HEAD was asked, the next head */
+	ST_BODY,       /* `left` bytes of it are to come */
+	ST_CHUNK_LINE, /* kept in `name` */
+	ST_CHUNK,      /* as ST_BODY */
+	ST_CHUNK_END,
 	ST_URL_START,  /* in front of a URL: a request target, or the value of a header that is one */
 	ST_URL,	       /* in front of its query */
 	ST_AUTHORITY,  /* behind its "://" */
@@ -51,6 +61,11 @@ struct stream {
 	bool in_head; /* a start line was seen, its blank line not yet */
 	bool unknown; /* what came before the next byte was not seen */
 	bool keep_queries;
+	bool framed; /* of the head: its start line was seen as a whole, and nothing contradicts itself */
+	bool response;
+	bool coded, chunked; /* Transfer-Encoding; its last */
+	int64_t length;	     /* Content-Length; -1: none */
+	uint64_t left;
 	char name[NAME_LEN]; /* of a header: lower case */
 	UT_hash_handle hh;
 };
@@ -165,14 +180,101 @@ static enum state value_of(const struct stream *st)
 	return NAME_IN(st, secret_names) ? ST_SECRET : NAME_IN(st, url_names) ? ST_URL_START : ST_REST;
 }
 
-/* The word in st->name is followed by a space: does that make it a start line? `p`: what follows, of this event. */
-static bool begins_message(const struct stream *st, const char *p, const char *end)
+static bool name_is(const struct stream *st, const char *name)
+{
+	return name_in(st, &name, 1);
+}
+
+/* The same for fields that say where the body ends. */
+static enum state value_or_framing(struct stream *st)
+{
+	bool length = name_is(st, "content-length");
+
+	if (!length && !name_is(st, "transfer-encoding"))
+		return value_of(st);
+	st->name_len = 0;
+	return length ? ST_LENGTH : ST_CODING;
+}
+
+static void start_head(struct stream *st, bool whole)
+{
+	st->in_head = true;
+	st->response = st->name_len >= 7 && memcmp(st->name, "http/1.", 7) == 0;
+	st->framed = whole || st->response;
+	st->coded = st->chunked = false;
+	st->length = -1;
+}
+
+/* The value in `name`, without the white space around it. */
+static struct str kept(const struct stream *st)
+{
+	struct str v = { st->name, st->name_len };
+
+	for (; v.len && (v.p[0] == ' ' || v.p[0] == '\t'); v.len--)
+		v.p++;
+	while (v.len && strchr(" \t\r", v.p[v.len - 1]))
+		v.len--;
+	return v;
+}
+
+static void end_framing(struct stream *st)
+{
+	struct str v = kept(st);
+	int64_t n = 0;
+
+	if (st->state == ST_CODING) {
+		st->coded = true;
+		st->chunked = v.len >= 7 && memcmp(v.p + v.len - 7, "chunked", 7) == 0;
+	} else {
+		for (size_t i = 0; i < v.len && n >= 0; i++)
+			n = isdigit((unsigned char)v.p[i]) && v.len <= 18 ? n * 10 + (v.p[i] - '0') : -1;
+		if (!v.len || n < 0 || (st->length >= 0 && st->length != n))
+			st->framed = false;
+		st->length = n;
+	}
+	if (st->name_len == NAME_LEN)
+		st->framed = false;
+	st->state = ST_LINE;
+}
+
+/* The state behind the blank line. */
+static enum state end_head(struct stream *st)
+{
+	bool framed = st->in_head && st->framed;
+
+	st->in_head = st->framed = false;
+	st->name_len = 0;
+	if (framed && st->chunked)
+		return ST_CHUNK_LINE;
+	if (!framed || st->coded || st->length <= 0)
+		return ST_LINE;
+	st->left = (uint64_t)st->length;
+	return st->response ? ST_FRONT : ST_BODY;
+}
+
+static void end_chunk_line(struct stream *st)
+{
+	struct str line = kept(st);
+	int64_t size = chunked__size((const uint8_t *)line.p, line.len);
+
+	st->left = size > 0 ? (uint64_t)size : 0;
+	st->in_head = size == 0; /* trailers */
+	st->state = size > 0 ? ST_CHUNK : ST_LINE;
+}
+
+static bool has_version(const char *p, const char *end)
 {
 	const char *lf = memchr(p, '\n', (size_t)(end - p));
 
+	return memmem(p, (size_t)((lf ? lf : end) - p), " HTTP/1.", 8) != NULL;
+}
+
+/* The word in st->name is followed by a space: does that make it a start line? `p`: what follows, of this event. */
+static bool begins_message(const struct stream *st, const char *p, const char *end)
+{
 	if (NAME_IN(st, methods) || (st->name_len >= 7 && memcmp(st->name, "http/1.", 7) == 0))
 		return true;
-	return memmem(p, (size_t)((lf ? lf : end) - p), " HTTP/1.", 8) != NULL;
+	return has_version(p, end);
 }
 
 /* A start line at this very byte? */
@@ -194,20 +296,20 @@ static void step(struct stream *st, unsigned char ch, const char *rest, const ch
 	case ST_SECRET_LF:
 	case ST_LINE:
 		st->name_len = 0;
-		if (ch == '\n')
-			st->in_head = false;
-		st->state = ch == '\n' || ch == '\r' ? ST_LINE : is_token(ch) ? ST_NAME : ST_REST;
+		if (ch == ' ' || ch == '\t') /* what it continues may be framing */
+			st->framed = false;
+		st->state = ch == '\n' ? end_head(st) : ch == '\r' ? ST_LINE : is_token(ch) ? ST_NAME : ST_REST;
 		if (st->state == ST_NAME)
 			st->name[st->name_len++] = (char)tolower(ch);
 		return;
 	case ST_NAME:
 		if (ch == ' ' && begins_message(st, rest, end)) {
-			st->in_head = true;
+			start_head(st, has_version(rest, end));
 			st->state = ST_URL_START;
 		} else if (ch == ' ' || ch == '\t') {
 			st->state = ST_NAME_SPACE;
 		} else if (ch == ':') {
-			st->state = value_of(st);
+			st->state = value_or_framing(st);
 		} else if ((is_token(ch) || ch == '/') && st->name_len < NAME_LEN) {
 			st->name[st->name_len++] = (char)tolower(ch);
 		} else {
@@ -215,10 +317,27 @@ static void step(struct stream *st, unsigned char ch, const char *rest, const ch
 		}
 		return;
 	case ST_NAME_SPACE:
+		if (name_is(st, "content-length") || name_is(st, "transfer-encoding"))
+			st->framed = false; /* some take it, some do not */
 		if (ch == ':')
 			st->state = value_of(st);
 		else if (ch != ' ' && ch != '\t')
 			st->state = ch == '\n' ? ST_LINE : ST_REST;
+		return;
+	case ST_LENGTH:
+	case ST_CODING:
+	case ST_CHUNK_LINE:
+		if (ch == '\n' && st->state == ST_CHUNK_LINE)
+			end_chunk_line(st);
+		else if (ch == '\n')
+			end_framing(st);
+		else if (st->name_len < NAME_LEN)
+			st->name[st->name_len++] = (char)tolower(ch);
+		return;
+	case ST_CHUNK_END:
+		if (ch != '\r')
+			st->state = ch == '\n' ? ST_CHUNK_LINE : ST_REST;
+		st->name_len = 0;
 		return;
 	default:
 		if (ch == '\n')
@@ -290,11 +409,60 @@ static char *blank_url(struct stream *st, char *p, char *end)
 	return p + 1;
 }
 
+/* Bytes that are passed over, blanked or lost. */
+static void pass_body(struct stream *st, uint64_t n)
+{
+	st->left -= n;
+	if (!st->left) {
+		st->name_len = 0;
+		st->state = st->state == ST_CHUNK ? ST_CHUNK_END : ST_LINE;
+	}
+}
+
+/* A byte behind the head of a response. What begins a status line is kept: there was no body, or one that begins so. */
+static char *blank_front(struct stream *st, char *p)
+{
+	static const char version[] = "http/1.";
+
+	if (st->name_len == 0 && (*p == '\r' || *p == '\n')) {
+		pass_body(st, 1);
+		return p + 1;
+	}
+	if (tolower((unsigned char)*p) != version[st->name_len]) {
+		st->state = ST_BODY;
+		return p;
+	}
+	st->name[st->name_len] = version[st->name_len];
+	st->name_len++;
+	if (--st->left == 0 || st->name_len == sizeof(version) - 1)
+		st->state = ST_NAME;
+	return p + 1;
+}
+
+/* The next bytes where a body may be; returns what follows. */
+static char *blank_body(struct stream *st, char *p, char *end)
+{
+	size_t n = (size_t)(end - p);
+
+	if (st->state == ST_FRONT)
+		return blank_front(st, p);
+	n = n < st->left ? n : (size_t)st->left;
+	memset(p, '*', n);
+	pass_body(st, n);
+	return p + n;
+}
+
 static void blank(struct stream *st, char *p, size_t len)
 {
 	char *end = p + len;
 
 	while (p < end) {
+		if (st->state == ST_FRONT || st->state == ST_BODY || st->state == ST_CHUNK) {
+			p = blank_body(st, p, end);
+			continue;
+		}
+		if (st->state == ST_CHUNK_LINE && !st->name_len && !isxdigit((unsigned char)*p))
+			st->state = ST_LINE; /* the next head: HEAD was asked */
 		if (st->state == ST_REST) { /* most bytes: on to the end of the line */
 			p = memchr(p, '\n', (size_t)(end - p));
 			if (!p)
@@ -326,9 +494,16 @@ static void enter(struct stream *st, const struct ws_ev_data *d)
 	const char *data = (const char *)d->data;
 	/* An event lost on the way, or one that was overtaken: what it held is not known. */
 	bool unknown = st->unknown || d->seq != st->next_seq;
+	uint64_t pos = d->pos + d->skipped;
 
-	if (!unknown && d->pos + d->skipped == st->next_pos)
+	if (!unknown && pos == st->next_pos)
 		return;
+	if ((st->state == ST_BODY || st->state == ST_CHUNK) && !st->unknown && pos >= st->next_pos &&
+	    pos - st->next_pos <= st->left) {
+		pass_body(st, pos - st->next_pos);
+		return;
+	}
+	st->framed = false;
 	if (!unknown && !st->in_head && st->state != ST_SECRET && st->state != ST_SECRET_LF)
 		st->state = ST_LINE;
 	else

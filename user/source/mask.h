@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Blanks what is secret in events, byte for byte with '*', so that lengths and positions stay what they were: values of
- * credential headers and cookies, in URLs user, password and what secret__is_key() names, and credentials among the
- * arguments of the programs that were executed.
+ * credential headers and cookies, in URLs user, password and what secret__is_key() names, credentials among the
+ * arguments of the programs that were executed, and bodies whose end is known.
  */
 #ifndef WS_SOURCE_MASK_H
 #define WS_SOURCE_MASK_H
