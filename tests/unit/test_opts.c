@@ -452,6 +452,10 @@ static void test_otel_values(void **state)
 	/* What is wrong leaves the weaker value. */
 	assert_int_equal(parse_vars("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=x", "OTEL_ATTRIBUTE_COUNT_LIMIT=7", NULL), 0);
 	assert_int_equal(o.attr_count_limit, 7);
+	assert_int_equal(parse_vars("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT=0", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT=7", NULL), 0);
+	assert_int_equal(o.attr_value_limit, 7);
+	assert_string_equal(said, "wirespan: OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT: 0 would leave every value empty: not "
+				  "supported, ignored\n");
 	assert_int_equal(parse_vars("OTEL_RESOURCE_ATTRIBUTES=a=b,c=%2C", NULL, NULL), 0);
 	assert_string_equal(o.resource_attributes, "a=b,c=%2C");
 	assert_int_equal(parse_vars("OTEL_RESOURCE_ATTRIBUTES=a=b,c", NULL, NULL), 0);

@@ -73,6 +73,15 @@ static void set_log_level(struct opt_ctx *c, const struct opt_row *r, const char
 	opt_value__set(c, r, text, from);
 }
 
+/* The standard's 0 is a limit like any other; ours, which recordings hold too, is none. */
+static void set_value_limit(struct opt_ctx *c, const struct opt_row *r, const char *text, struct opt_from *from)
+{
+	if (*text && strspn(text, "0") == strlen(text))
+		opt__warn(c, from->where, "0 would leave every value empty: not supported, ignored");
+	else
+		opt_value__set(c, r, text, from);
+}
+
 void opt_otel__apply(struct opt_ctx *c, char **env)
 {
 	for (size_t i = 0; i < opt_rows_cnt; i++) {
@@ -89,6 +98,8 @@ void opt_otel__apply(struct opt_ctx *c, char **env)
 				set_exporter(c, r, text, &from);
 			else if (r->offset == offsetof(struct opts, log_level))
 				set_log_level(c, r, text, &from);
+			else if (r->offset == offsetof(struct opts, attr_value_limit))
+				set_value_limit(c, r, text, &from);
 			else
 				opt_value__set(c, r, text, &from);
 		}
