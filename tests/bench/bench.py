@@ -111,7 +111,7 @@ def traced_run(port, plan, a, directory, bpf_stats):
     t = None
     try:
         t = tracer.Tracer("--endpoint", f"http://127.0.0.1:{sink.port}", "--port", str(port), attach=plan,
-                          exporter="otlp", directory=directory)
+                          exporter="otlp", directory=directory, ring=None)
         cpu, (runs, ns) = t.cpu_seconds(), probe_times(t.pid)
         r = wrk(port, a.seconds, a.connections)
         runs2, ns2 = probe_times(t.pid)

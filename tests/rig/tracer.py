@@ -55,7 +55,8 @@ def dropped(books):
 
 
 class Tracer:
-    def __init__(self, *args, attach=None, directory=None, exporter="json", env=None, prefix=(), ready=30):
+    def __init__(self, *args, attach=None, directory=None, exporter="json", env=None, prefix=(), ready=30,
+                 ring="16MiB"):
         self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix="wirespan-"))
         self.dir.mkdir(parents=True, exist_ok=True)
         self.output, self.log = self.dir / "spans.json", self.dir / "wirespan.log"
@@ -63,7 +64,7 @@ class Tracer:
         self.control = pathlib.Path(tempfile.mkdtemp(prefix="ws-")) / "s"
         self.exporter = exporter
         # What a machine that stands still for a moment makes of a ring of the default size is no test of ours.
-        argv = [*prefix, WIRESPAN, "--control", self.control, "--ring-size", "16MiB"]
+        argv = [*prefix, WIRESPAN, "--control", self.control, *(["--ring-size", ring] if ring else [])]
         if exporter == "json":
             # a batch that is not full leaves after a second by default: every test would wait that long for its end
             argv += ["--exporter", "json", "--format", "json", "--output", self.output, "--schedule-delay", "100ms"]
