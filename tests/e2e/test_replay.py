@@ -2,7 +2,9 @@
 """The regression corpus: recordings in tests/replay give the spans that stand beside them.
 
 proxy.rec: curl, nginx in front of an asyncio service that calls back into nginx, over a Unix socket too; keep-alive,
-pipelined requests, a trace context, a refused connection, calls that are given up. `WS_REPLAY_WRITE=1` writes the
+pipelined requests, a trace context, a refused connection, calls that are given up. contexts.rec: an asyncio service whose
+requests overlap, awaited, gathered, in the executor, after the answer; a refused connection, chunks, a large answer, events
+until the client has had enough, an upgrade, HEAD. `WS_REPLAY_WRITE=1` writes the
 spans anew: look at what has changed before you commit it. A new event format needs a new recording: `wirespan
 record`, on a machine whose name and command lines may be shown.
 """
@@ -25,8 +27,8 @@ def replayed(file):
     return r.stdout, [json.loads(line.replace(f'"{version}"', '"VERSION"')) for line in r.stdout.splitlines()]
 
 
-def test_there_is_one():
-    assert CORPUS
+def test_they_are_there():
+    assert {"contexts", "proxy"} <= {f.stem for f in CORPUS}
 
 
 @pytest.mark.parametrize("file", CORPUS, ids=lambda f: f.stem)
