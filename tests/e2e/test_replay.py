@@ -45,6 +45,7 @@ def test_corpus(file):
                                   ["--format", "json", "-o", "/dev/full"]], ids=["no-collector", "full-disk"])
 def test_lost(sink):
     """Spans that did not get out are said, and are a failure."""
-    r = subprocess.run([WIRESPAN, "replay", CORPUS[0], *sink], capture_output=True, text=True, timeout=60)
-    n = len(spans.parse(replayed(CORPUS[0])[0]))
+    file = next(f for f in CORPUS if f.stem == "proxy")  # which loses nothing itself
+    r = subprocess.run([WIRESPAN, "replay", file, *sink], capture_output=True, text=True, timeout=60)
+    n = len(spans.parse(replayed(file)[0]))
     assert r.returncode == 1 and f" 0 spans {'sent' if sink[0] == '-e' else 'written'}, {n} dropped." in r.stderr, r.stderr
