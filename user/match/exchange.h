@@ -236,9 +236,7 @@ void parent__on_response(struct exchange *server, const struct ws_token *token);
 /* Its thread waits for others. `whole`: it has read all of the request. */
 void parent__parked(struct exchange *server, bool whole);
 void parent__on_end(struct exchange *server, bool aborted);	   /* what is still provisional is refused */
-void parent__on_thread_exit(struct match *m, uint32_t tid);
-void parent__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number);
-void parent__tick(struct match *m, uint64_t now); /* threads that did not end in time */
+void parent__tick(struct match *m, uint64_t now); /* what has waited long enough */
 void parent__on_context(struct match *m, struct exchange *x);	   /* the request carries a trace context */
 void parent__context_came(struct exchange *s);
 void parent__call_over(struct exchange *x);
@@ -253,6 +251,15 @@ bool token__of_fiber(const struct ws_token *t);
 bool token__brings(const struct ws_token *t, const struct exchange *x);
 /* The one request whose bytes a read brought; *ret_many if there were several, or it began with those of an earlier one. */
 struct exchange *token__request(struct match_conn *mc, const struct ws_token *t, bool *ret_many);
+
+/* Its answer has begun: whoever writes that is known, and confirms or refutes the calls that wait for it. */
+void parent__confirm(struct exchange *server);
+
+/* heirs.c */
+void heirs__on_thread_exit(struct match *m, uint32_t tid);
+void heirs__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number);
+void heirs__request_ended(const struct exchange *server); /* what it has made has a moment to end as well */
+void heirs__tick(struct match *m, uint64_t now);	  /* those that did not end in time */
 
 /* after.c */
 void after__answered(struct exchange *server, const struct ws_token *t); /* by what this token names */

@@ -576,7 +576,7 @@ void match__proc(void *ctx, const struct ws_ev_proc *ev)
 	struct proc *p;
 
 	if (ev->what == WS_PROC_THREAD_EXIT) {
-		parent__on_thread_exit(m, ev->tid);
+		heirs__on_thread_exit(m, ev->tid);
 		thread__exit(m, thread__key(ev->tid));
 		return;
 	}
@@ -585,7 +585,7 @@ void match__proc(void *ctx, const struct ws_ev_proc *ev)
 		return;
 	}
 	if (ev->what == WS_PROC_GOROUTINE_EXIT) {
-		parent__on_goroutine_exit(m, ev->tgid, ev->tid);
+		heirs__on_goroutine_exit(m, ev->tgid, ev->tid);
 		return;
 	}
 	p = proc__find(m, ev->tgid, false);

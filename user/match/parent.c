@@ -47,13 +47,6 @@
 #define ZOMBIE_NS 60000000000ull
 /* What a request left behind (background tasks) may call out for that long at least, unseen. */
 #define AFTERMATH_NS 2000000000ull
-/* A thread that was joined has that long to be gone. */
-#define EXIT_NS 200000000ull
-/* One that is there so long after its call, whatever its request does, is nobody's. */
-#define LINGER_NS 2000000000ull
-/* … or goes on for so long with calls: it feeds a stream, or serves others. */
-#define WORKS_ON_NS 10000000000ull
-
 /* A thread with work of its own (a timer in a select() loop) does it again within that time. */
 #define OWN_NS 30000000000ull
 /* What a thread calls so soon after an answer may be the rest of that request's work. */
@@ -64,9 +57,6 @@
 
 #define OWN "this thread also calls out by itself"
 #define SEVERAL "this thread serves several connections at a time"
-/* Who has been seen to drain a queue does it again within that time, and sometimes finds one item only. */
-#define DRAINS_NS 60000000000ull
-#define DRAINS "what requests start in this process has drained queues"
 #define READS_OTHERS "its thread has read something else since its request"
 #define OTHER_READER "it has read of its request, but another one serves it"
 
@@ -338,8 +328,8 @@ static void confirm_children(struct exchange *server, uint32_t tid, uint32_t wok
 	}
 }
 
-/* Its answer has begun: whoever writes that is known. A stream may go on for hours, and its calls should not wait. */
-static void confirm_if_answering(struct exchange *server)
+/* A stream may go on for hours, and its calls should not wait. */
+void parent__confirm(struct exchange *server)
 {
 	struct match *m = server->m;
 
@@ -406,7 +396,7 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 	x->alone = parent__alone(s);
 	parent__set(x, s, inherited ? EVIDENCE_INHERITED : EVIDENCE_THREAD,
 		   inherited ? EDGE_PROVISIONAL : EDGE_UNCONFIRMED);
-	confirm_if_answering(s);
+	parent__confirm(s);
 }
 
 bool token__of_fiber(const struct ws_token *t)
@@ -448,7 +438,7 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 	else
 		parent__set(x, s, e, handed || x->woken ? EDGE_UNCONFIRMED : EDGE_FINAL);
 	if (x->edge == EDGE_UNCONFIRMED)
-		confirm_if_answering(s);
+		parent__confirm(s);
 }
 
 static void not_read_by(struct match *m, struct exchange *x, const char *why)
@@ -494,7 +484,7 @@ static void by_fiber(struct match *m, struct exchange *x, const struct ws_token 
 	else
 		parent__set(x, s, fiber_evidence(t), greenlet ? EDGE_UNCONFIRMED : t->heirs[0] ? EDGE_PROVISIONAL : EDGE_FINAL);
 	if (x->edge == EDGE_UNCONFIRMED)
-		confirm_if_answering(s);
+		parent__confirm(s);
 }
 
 static void by_single(struct match *m, struct exchange *x, const struct ws_token *t)
@@ -644,13 +634,7 @@ void parent__on_response(struct exchange *server, const struct ws_token *token)
 		turn__answered(server, token);
 	after__answered(server, token);
 	server->woken = token && (token->flags & WS_TOKEN_WOKEN || token->kind == WS_TOK_GREENLET) ? token->by : 0;
-	confirm_if_answering(server);
-}
-
-/* Made by a goroutine that was made by another, which has still to end. */
-static bool is_heir(const struct exchange *x)
-{
-	return x->heirs[0] || x->heirs[1];
+	parent__confirm(server);
 }
 
 void parent__parked(struct exchange *server, bool whole)
@@ -677,9 +661,7 @@ void parent__on_end(struct exchange *server, bool aborted)
 {
 	/* Not answered at all: nobody else took it, so what the thread did until its peer went away, it did for it. */
 	confirm_children(server, server->answered ? server->answered_by : server->tid, server->woken, true);
-	for (struct exchange *x = server->m->provisional; x; x = x->child_next)
-		if (x->parent == server && !is_heir(x))
-			x->exit_until = server->m->now + EXIT_NS;
+	heirs__request_ended(server);
 	turn__ended(server, aborted);
 	after__ended(server, aborted);
 	if (server->fiber)
@@ -690,164 +672,10 @@ void parent__on_end(struct exchange *server, bool aborted)
 	}
 }
 
-static void note_drain(struct match *m, uint32_t tgid)
-{
-	struct proc *p = proc__find(m, tgid, true);
-
-	if (p)
-		p->drains_until = m->now + DRAINS_NS;
-}
-
-/* The thread that made its thread may still show that it serves several. */
-static void await_maker(struct exchange *x)
-{
-	x->exited = true;
-	x->edge = EDGE_UNCONFIRMED;
-	x->child_next = x->parent->children;
-	x->parent->children = exchange__get(x);
-	confirm_if_answering(x->parent);
-}
-
-/* What a thread or goroutine has done that has ended by now: for its request, or for whoever filled a queue? */
-static void judge_heir(struct exchange *x, bool drained, const char *why)
-{
-	const struct proc *p = proc__find(x->m, x->tgid, false);
-
-	if (drained)
-		parent__refuse(x, why);
-	else if (p && x->m->now < p->drains_until && !x->alone)
-		parent__refuse(x, DRAINS);
-	else if (x->parent->open && !is_heir(x) && x->evidence == EVIDENCE_INHERITED)
-		await_maker(x);
-	else
-		x->edge = EDGE_FINAL;
-}
-
-/* More than one: a thread that drains a queue calls for whoever filled it. */
-static uint32_t calls_of(const struct match *m, uint32_t tid)
-{
-	uint32_t n = 0;
-
-	for (const struct exchange *x = m->provisional; x; x = x->child_next)
-		n += x->tid == tid && !is_heir(x);
-	return n;
-}
-
-void parent__on_thread_exit(struct match *m, uint32_t tid)
-{
-	bool one = calls_of(m, tid) == 1;
-	struct exchange **at = &m->provisional, *x;
-
-	while ((x = *at)) {
-		if (x->tid != tid || is_heir(x)) {
-			at = &x->child_next;
-			continue;
-		}
-		*at = x->child_next;
-		x->child_next = NULL;
-		if (!one)
-			note_drain(m, x->tgid);
-		judge_heir(x, !one, "its thread did more than one piece of work");
-		exchange__put(x);
-	}
-}
-
-static bool made_by(const struct exchange *x, uint32_t tgid, uint32_t number)
-{
-	return x->tgid == tgid && (x->heirs[0] == number || x->heirs[1] == number);
-}
-
-/* Ends the wait for this goroutine. True: there is none left to wait for. */
-static bool heir_ended(struct exchange *x, uint32_t number)
-{
-	for (int i = 0; i < WS_HEIRS; i++)
-		if (x->heirs[i] == number)
-			x->heirs[i] = 0;
-	return !is_heir(x);
-}
-
-/* More than one call, while there were others that they may have been for. */
-static bool drained(const struct match *m, uint32_t tgid, uint32_t number)
-{
-	bool all_alone = true;
-	uint32_t n = 0;
-
-	for (const struct exchange *x = m->provisional; x; x = x->child_next) {
-		if (!made_by(x, tgid, number))
-			continue;
-		all_alone &= x->alone;
-		n++;
-	}
-	return n > 1 && !all_alone;
-}
-
-void parent__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number)
-{
-	bool refuse = drained(m, tgid, number);
-	struct exchange **at = &m->provisional, *x;
-
-	while ((x = *at)) {
-		if (!made_by(x, tgid, number) || (!heir_ended(x, number) && !refuse)) {
-			at = &x->child_next;
-			continue;
-		}
-		*at = x->child_next;
-		x->child_next = NULL;
-		if (refuse)
-			note_drain(m, tgid);
-		judge_heir(x, refuse, "its goroutine did more than one piece of work");
-		exchange__put(x);
-	}
-}
-
-static bool share_an_heir(const struct exchange *a, const struct exchange *b)
-{
-	for (int i = 0; i < WS_HEIRS; i++)
-		if (a->heirs[i] && made_by(b, a->tgid, a->heirs[i]))
-			return true;
-	return false;
-}
-
-/* Has one of its goroutines a call under way, or had until just now? */
-static bool heir_works(const struct exchange *x, uint64_t now)
-{
-	for (const struct exchange *o = x->m->provisional; o; o = o->child_next)
-		if ((o->open || now < o->end + EXIT_NS) && share_an_heir(x, o))
-			return true;
-	return false;
-}
-
-/* Has it had its time? */
-static bool outlived(struct exchange *x, uint64_t now)
-{
-	if (now == UINT64_MAX)
-		return true;
-	if (!x->open && now >= x->end + WORKS_ON_NS)
-		return true;
-	if (!x->open && now >= x->end + LINGER_NS && !heir_works(x, now))
-		return true;
-	if (!is_heir(x))
-		return x->exit_until && now >= x->exit_until;
-	if (x->open || x->parent->open || now < x->parent->end + EXIT_NS)
-		return false;
-	return !heir_works(x, now);
-}
-
 void parent__tick(struct match *m, uint64_t now)
 {
-	struct exchange **at = &m->provisional, *x;
-
 	turn__tick(m, now);
 	after__tick(m, now);
 	look_at_streams(m);
-	while ((x = *at)) {
-		if (!outlived(x, now)) {
-			at = &x->child_next;
-			continue;
-		}
-		*at = x->child_next;
-		x->child_next = NULL;
-		parent__refuse(x, is_heir(x) ? "its goroutine outlived the request" : "its thread outlived the request");
-		exchange__put(x);
-	}
+	heirs__tick(m, now);
 }
