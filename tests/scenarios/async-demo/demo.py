@@ -28,7 +28,7 @@ def main():
         selected = ["--port", ",".join(map(str, ports))]
         print(f"Tracing: sudo {WIRESPAN} {' '.join(selected)}\n", flush=True)
         try:
-            shown = tracer.Tracer(*selected, exporter="console", directory=d / "console")
+            shown = tracer.Tracer(*selected, exporter="console", directory=d / "console", ring=None)
             checked = tracer.Tracer(*selected, directory=d / "json")
         except tracer.NotPossible as e:
             print(f"demo: not possible on this machine: {e}", file=sys.stderr)
