@@ -20,14 +20,14 @@ async def late(rid):
     await client.get(f"{LEAF}/r/{rid}/n1f")
 
 
-worker, todo = None, []
+worker, backlog = None, []
 
 
 async def work():
     global worker
     await asyncio.sleep(0.5)  # the request that has started it is over by then
-    while todo:
-        await asyncio.gather(*(late(todo.pop(0)) for _ in range(min(16, len(todo)))))
+    while backlog:
+        await asyncio.gather(*(late(backlog.pop(0)) for _ in range(min(16, len(backlog)))))
     worker = None
 
 
@@ -42,7 +42,7 @@ async def hop(rid: str, background: fastapi.BackgroundTasks):
     if os.environ.get("LATE") == "task":
         background.add_task(late, rid)
     elif os.environ.get("LATE") == "worker":
-        todo.append(rid)
+        backlog.append(rid)
         if not worker:
             worker = asyncio.create_task(work())
     return rid
