@@ -18,7 +18,3 @@ def reason(e):
 
 class NotBooted(VmError):
     """The guest hung before the command began, so that it can be tried again."""
-
-
-class Hung(VmError):
-    """An emulated guest gave no sign of life any more while the command ran, or its kernel gave up."""

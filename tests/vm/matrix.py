@@ -27,7 +27,7 @@ sys.dont_write_bytecode = True
 import arm64  # noqa: E402
 import guest  # noqa: E402
 import vm  # noqa: E402
-from errors import Hung, VmError, reason  # noqa: E402
+from errors import VmError, reason  # noqa: E402
 
 OUT = pathlib.Path(os.environ.get("WS_OUT") or guest.ROOT / ".output").absolute()
 ALL_PLANS = ("fentry", "kprobe", "socket", "syscall")
@@ -118,7 +118,6 @@ class Outcome:
         self.row, self.version = row, row.kernel
         self.plans, self.failures, self.features, self.boot, self.took = {}, [], {}, 0.0, 0.0
         self.verified = {}  # {plan: (instructions walked, program) of the largest}
-        self.hung, self.before = "", ""  # how the guest stopped; how it did in a try before this one
 
     def sums(self):
         passed, failed, skipped = (sum(n[i] for n in self.plans.values()) for i in range(3))
@@ -206,40 +205,21 @@ def judge(outcome, result, results, plans):
     bad += [f"kernel says: {line}" for line in result.trouble]
 
 
+def results_of(row, logs):
+    return logs / re.sub(r"[^\w.=-]+", "-", row.name)
+
+
 def run(row, plan, logs):
-    """One row. An emulated guest that hangs or panics gets one second try, which is said, also in the table: qemu's
-    threads have been seen to spin in, and to trip over, code that another one had just patched, as attaching does. The
-    second try has one thread for all processors, so that what is not qemu's doing happens again. What the first left
-    behind is kept."""
-    kept = results_of(row, logs, "first-try")
-    shutil.rmtree(kept, ignore_errors=True)
-    first = run_once(row, plan, logs)
-    if not first.hung:
-        return first
-    with contextlib.suppress(OSError):  # of a full disk; it has been shown
-        results_of(row, logs).rename(kept)
-    print(f"== {row.name}: {first.hung}; console and results: {kept}; once more, with one thread", flush=True)
-    outcome = run_once(row, plan, logs, threads=False)
-    outcome.before = f"{first.hung} ({kept})"
-    return outcome
-
-
-def results_of(row, logs, which=""):
-    return logs / re.sub(r"[^\w.=-]+", "-", f"{row.name} {which}".strip())
-
-
-def run_once(row, plan, logs, threads=True):
     print(f"== {row.name}: {row.kernel}{' ' + row.cmdline if row.cmdline else ''}", flush=True)
     outcome, result = Outcome(row), None
     results = results_of(row, logs)
     plans = [p for p in row.plans if plan in (None, p)]
     began = time.monotonic()
     try:
-        result = in_guest(row, plans, results, threads)
+        result = in_guest(row, plans, results)
         outcome.boot = result.boot
     except VmError as e:
         vm.complain(e)
-        outcome.hung = str(e) if isinstance(e, Hung) else ""
         outcome.failures.append(str(e))
         with contextlib.suppress(OSError):  # it has been shown
             (results / "console").write_text(e.console)
@@ -256,10 +236,10 @@ def run_once(row, plan, logs, threads=True):
     return outcome
 
 
-def in_guest(row, plans, results, threads):
+def in_guest(row, plans, results):
     """The guest's Result; what it prints is shown and kept in `results`. Whatever goes wrong is a VmError."""
     options = guest.Options(cmdline=row.cmdline, sysctl=row.sysctl, cgroup=row.cgroup, calm=row.calm,
-                            threads=threads, timeout=row.timeout, results=str(results))
+                            timeout=row.timeout, results=str(results))
     missing = [n for n in SELECTION_NEEDS if row.verifier and not any(OUT.glob(n))]
     if missing:
         raise VmError(f"kernel {row.kernel}: not built: {', '.join(str(OUT / n) for n in missing)}: run it by make")
@@ -284,7 +264,7 @@ def cell(outcome, plan):
     if failed:
         return f"**{failed} failed**, {passed} passed"
     if passed:
-        return f"{passed} passed{' (2nd try)' if outcome.before else ''}"
+        return f"{passed} passed"
     how = outcome.features.get(plan)
     return "did not run" if how in (None, "granted") else "refused: " + how.split(":")[0]
 
@@ -355,9 +335,6 @@ def main():
     if left_out:
         print("\nnot run: " + ", ".join(left_out))
     sums = [sum(n) for n in zip(*(o.sums() for o in outcomes))] or [0, 0, 0]
-    for o in outcomes:
-        if o.before:
-            print(f"{o.row.name}: started again: {o.before}")
     if sums[2]:
         print(f"{sums[2]} skipped by probing (reasons above)")
     minutes, seconds = divmod(round(time.monotonic() - began), 60)

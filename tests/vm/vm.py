@@ -22,8 +22,8 @@ import kernel  # noqa: E402
 from errors import NotBooted, VmError, reason  # noqa: E402
 
 FAILED = 125
-# Seen with qemu 7.2 on a loaded host, one boot of ten: a processor spins in a static branch that the other one has
-# just patched, as if it still ran the old code. No command had begun, so another try hides nothing.
+# Seen with qemu 7.2 and --parallel on a loaded host, one boot of ten: a processor spins in a static branch that the other
+# one has just patched, as if it still ran the old code. No command had begun, so another try hides nothing.
 BOOTS = 2
 
 
@@ -72,6 +72,8 @@ def arguments():
     p.add_argument("--memory", type=int, default=3072, metavar="MIB")
     p.add_argument("--cpus", type=int, default=2)
     p.add_argument("--accel", choices=("kvm", "tcg"), help="default: kvm if it really runs a guest")
+    p.add_argument("--parallel", action="store_true",
+                   help="emulated processors run at a time: faster, and qemu then trips over code that is being patched")
     p.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="for the command; 0: none")
     p.add_argument("--results", metavar="DIRECTORY", help="writable from the guest as $WS_RESULTS")
     p.add_argument("--quiet", action="store_true", help="do not say how it was booted")
@@ -97,7 +99,7 @@ def main():
             os.makedirs(a.results, exist_ok=True)
         options = guest.Options(cmdline=a.append, sysctl=dict(s.split("=", 1) for s in a.sysctl), cgroup=a.cgroup,
                                 memory=a.memory, cpus=a.cpus, accel=a.accel, timeout=0 if a.shell else a.timeout,
-                                results=a.results, shell=a.shell)
+                                results=a.results, shell=a.shell, parallel=a.parallel)
         env = dict(e.split("=", 1) for e in a.env)
         sinks = {"out": to_fd(1), "err": to_fd(2), "tty": to_fd(1)}
         if a.shell:
