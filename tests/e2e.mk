@@ -6,6 +6,8 @@ TOOLS := $(patsubst tests/tools/%.c,$(O)/tests/tools/%,$(wildcard tests/tools/lo
 export WS_OUT = $(abspath $(O))
 # Per test; a hang is a failure, not a wait. The slowest tests wait out connect time-outs.
 E2E_TIMEOUT ?= 120
+# Side by side: they wait more than they work.
+E2E_JOBS ?= 4
 
 .PHONY: deps collector e2e scenarios accuracy accuracy-short demo bench test tools
 deps:
@@ -26,7 +28,7 @@ tools: $(TOOLS) $(O)/tests/tools/export_load $(O)/tests/tools/sink
 
 ## make e2e          end-to-end tests against real peers (root); ARGS='-k curl' selects
 e2e: deps all tools
-	$(Q)$(PY) -m pytest -q --timeout=$(E2E_TIMEOUT) --durations=15 tests/e2e $(ARGS)
+	$(Q)$(PY) -m pytest -q -n $(E2E_JOBS) --timeout=$(E2E_TIMEOUT) --durations=15 tests/e2e $(ARGS)
 
 ## make scenarios    async-demo and fan-out, every parent asserted at 1 and 64 clicks
 scenarios: deps all tools

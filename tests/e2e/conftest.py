@@ -4,6 +4,7 @@
 A test counts spans exactly and checks every parent (rig/spans.py). What this machine cannot do is
 skipped by probing, with wirespan's own words for it, and printed at the end (-rs).
 """
+import fcntl
 import os
 import pathlib
 import subprocess
@@ -15,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 pytest.register_assert_rewrite("chain")
 
-from rig import WIRESPAN, load, net, spans, tracer  # noqa: E402
+from rig import OUT, WIRESPAN, load, net, spans, tracer  # noqa: E402
 from rig.proc import Services  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -28,8 +29,28 @@ def pytest_report_header():
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: asserts what the whole machine did, or needs all of it; the others may run "
+                                       "side by side (-n 4)")
     if "s" not in (config.option.reportchars or ""):
         config.option.reportchars = (config.option.reportchars or "fE") + "s"
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)  # in one row: fewer waits for each other
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around what limits a test's time
+def pytest_runtest_protocol(item):
+    """Under pytest-xdist: the tests that are marked so run while no other does. Who waits for that is behind the
+    door, so that those who come later wait as well."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    how = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
+    with open(OUT / ".e2e-door", "w") as door, open(OUT / ".e2e-room", "w") as room:
+        fcntl.flock(door, how)
+        fcntl.flock(room, how)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

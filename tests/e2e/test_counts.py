@@ -17,6 +17,7 @@ from rig.spans import CLIENT, SERVER
 from rig.tracer import dropped, stage
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("connections,requests", [(1, 500), (64, 6400), (512, 10240)])
 def test_nginx_counts(services, traced, tag, connections, requests):
     requests = max(connections, int(requests / SLOW) // connections * connections)
@@ -42,6 +43,7 @@ def preemption():
         return None
 
 
+@pytest.mark.alone
 def test_preempted(services, traced, tag):
     """More work than processors. Where the kernel lets a program be preempted, it skips the same program for everybody
     else on that processor meanwhile. What that costs is on the books; a parent is never wrong."""
@@ -154,6 +156,7 @@ def test_unix_stream(services, traced, tag, tmp_path):
     assert_edges(mine)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("server,n", [("nginx", 4000), ("gunicorn", 2000)])
 def test_unix_connections_that_end(services, traced, tag, tmp_path, server, n):
     """One connection per request, closed by both in silence (nginx is told of the end without reading): none is kept."""
@@ -228,6 +231,7 @@ def test_unix_answer_before_the_request_is_sent(traced, tag, tmp_path):
     assert all(s.end - s.start > 300e6 for s in mine if s.kind == CLIENT)
 
 
+@pytest.mark.alone
 def test_unix_connections_that_end_at_once(services, traced, tag, tmp_path):
     """Many were open, and are closed in silence; none is opened any more that would show it. They make room for others."""
     path, port, n = tmp_path / "s", net.free_port(), 400
@@ -299,6 +303,7 @@ def test_listeners_and_connections_from_before(services, traced, tag):
     assert {s.attrs["network.peer.port"] for s in mine if s.kind == CLIENT} == {port}
 
 
+@pytest.mark.alone
 def test_more_connections_than_room(services, traced, tag):
     """Those that were forgotten come back: their next request is whole, and the books say what happened."""
     port, connections, rounds = net.free_port(), 150, 3
@@ -345,6 +350,7 @@ def test_short_lived_servers_and_clients(services, traced, tag):
     assert_edges([s for s in mine if s.code])
 
 
+@pytest.mark.alone
 def test_books_name_every_stage(services, traced, tag):
     port = net.free_port()
     services.nginx(f"server {{ listen 127.0.0.1:{port}; location / {{ return 200 ok; }} }}", port=port)

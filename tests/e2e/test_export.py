@@ -52,6 +52,7 @@ def test_collector_gets_whole_traces(services, start, collector, tag):
         assert s.raw["traceId"] != "0" * 32 and len(s.raw["traceId"]) == 32
 
 
+@pytest.mark.alone
 def test_telemetry_is_not_traced(services, start, collector, nginx, tag):
     """Exporting is HTTP too: traced, it would feed on itself."""
     c = collector()
@@ -104,6 +105,7 @@ def test_a_request_blinds_nobody(services, traced, tag):
     assert "hop_flask (pid" not in t.stderr()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("named", [False, True], ids=["all", "named"])
 @pytest.mark.parametrize("answer", [200, "bare"])
 def test_receiver(start, tag, named, answer):

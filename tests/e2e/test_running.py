@@ -152,6 +152,7 @@ def test_duration(start):
 # ---- the consumer stands still --------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_paused_consumer(services, traced, nginx, tag):
     """Stopped for a second under load: the service does not notice, every loss is on the books."""
     t = traced("--ring-size", "1MiB")
@@ -215,6 +216,7 @@ def pins():
     return sorted(str(p) for p in pathlib.Path("/sys/fs/bpf").rglob("*"))
 
 
+@pytest.mark.alone
 def test_kill_9_leaves_nothing(services, traced, nginx, tag):
     mounts, pinned = pathlib.Path("/proc/self/mountinfo").read_text(), pins()
     t = traced()
@@ -254,6 +256,7 @@ def busy():
         p.wait()
 
 
+@pytest.mark.alone
 def test_start_in_the_middle_of_load(services, start, nginx, tag, busy):
     """Services that are hammered while wirespan comes up have their names from the first span on."""
     n = 2000000
@@ -321,6 +324,7 @@ def test_recording_without_secrets_of_command_lines(start, nginx, tag, tmp_path)
     assert {s.attrs["url.query"] for s in replayed if s.kind == SERVER} == {"token=REDACTED&x=1"}
 
 
+@pytest.mark.alone
 def test_replay_is_the_same_on_a_busy_machine(services, start, nginx, tag, tmp_path, busy):
     """What is one batch and what two depends on the recording, not on when threads get to run."""
     file = tmp_path / "rec"

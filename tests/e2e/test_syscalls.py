@@ -115,6 +115,7 @@ def test_descriptor_reused_during_a_call(services, traced, tag):
     assert {s.code for s in mine} == {200}
 
 
+@pytest.mark.alone
 def test_bodies_read_by_splice(services, traced, tag):
     """splice from a socket passes the socket plan's hook: what it misses is on the books, or it is not missed."""
     t = traced()
@@ -135,6 +136,7 @@ def io_uring():
         pytest.skip(r.stderr.strip())
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 @pytest.mark.parametrize("way", ["uring", "uring-wq"])
 def test_io_uring(services, traced, plan, tag, tmp_path, io_uring, way, family):

@@ -9,12 +9,13 @@ import time
 
 from . import SLOW
 
+# Which of several that run side by side (pytest-xdist: gw0, gw1, …): each has ports and networks of its own.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4
 _serial = itertools.count()
-
 
 # Below the range that the kernel takes the ports of outgoing connections from (net.ipv4.ip_local_port_range):
 # a port of that range can be taken between the question and the bind(), and can be given out twice.
-_ports = iter(random.sample(range(10_000, 32_000), 22_000))
+_ports = iter(random.sample(range(10_000 + _WORKER, 32_000, 4), 22_000 // 4))
 
 
 def free_port(family=socket.AF_INET):
@@ -73,7 +74,7 @@ class Netns:
         n = next(_serial)
         self.name = f"ws{os.getpid()}n{n}"
         self.veth, self.peer = f"wsh{os.getpid() % 100000}n{n}", f"wsp{os.getpid() % 100000}n{n}"
-        self.host_ip, self.ip = f"10.231.{n % 250}.1", f"10.231.{n % 250}.2"
+        self.host_ip, self.ip = (f"10.231.{n % 60 * 4 + _WORKER}.{i}" for i in (1, 2))
 
     def __enter__(self):
         sh("ip", "netns", "add", self.name)
