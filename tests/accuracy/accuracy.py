@@ -6,8 +6,12 @@
     accuracy.py --short     the rows that `make test` runs, at 16 connections, 300 edges
     accuracy.py --only aio  rows whose name has one of these in it
 
-A wrong edge fails the run, and so does a row that finds fewer than its share. What is missing is given with wirespan's
-own reasons.
+At 16 connections twice more: with a connection for every request and every call, and impatient: one request in four is
+given up after at most 20 ms and asked again, one call in eight is answered too late and made again. How many edges there
+are is what the service that is called was asked.
+
+A wrong edge fails the run, and so does a row that finds fewer than its share; of requests that were given up none is
+expected. What is missing is given with wirespan's own reasons.
 """
 import argparse
 import collections
@@ -16,6 +20,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -60,6 +65,7 @@ class Row:
     short: bool = False
     python: str = ""
     limit: int = 512     # connections that the server takes at once
+    also: bool = False   # `make test` runs it with impatience too
 
 
 def module(name):
@@ -77,7 +83,7 @@ def frameworks():
     gunicorn = [*module("gunicorn"), "--chdir", str(SERVICES), "-b", "127.0.0.1:{port}", "--log-level", "error",
                 "--keep-alive", "600"]
     return [
-        Row("FastAPI on uvicorn, httpx", [*uvicorn, "--loop", "asyncio", "--http", "h11"], ASGI, short=True),
+        Row("FastAPI on uvicorn, httpx", [*uvicorn, "--loop", "asyncio", "--http", "h11"], ASGI, short=True, also=True),
         Row("FastAPI on uvicorn, httpx, pool of 10", [*uvicorn, "--loop", "asyncio", "--http", "h11"], ASGI,
             env={"POOL": "10"}),
         Row("FastAPI on uvicorn, calls after the answer too", [*uvicorn, "--loop", "asyncio", "--http", "h11"],
@@ -96,7 +102,7 @@ def frameworks():
             env={"PYTHONPATH": str(EXTRA)}),
         Row("FastAPI on gunicorn with uvicorn workers",
             [*gunicorn, "-w", "2", "-k", "uvicorn.workers.UvicornWorker", "asgi_app:app"], ASGI),
-        Row("aiohttp server and client", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, short=True),
+        Row("aiohttp server and client", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, short=True, also=True),
         Row("aiohttp server and client, pool of 10", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, env={"POOL": "10"}),
         # The next request is read before the connection's task waits for it: nothing ties the two together then.
         Row("aiohttp server and client on uvloop", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, bar=0,
@@ -108,7 +114,7 @@ def frameworks():
         Row("FastAPI, Tornado's client imported late", [a.replace("asgi_app", "late_import_app") for a in uvicorn],
             ["n1a", "n1b", "n1c"], bar=0, short=True),
         Row("Flask on gunicorn gthread, requests", [*gunicorn, "-k", "gthread", "--threads", "16", "wsgi_app:app"], WSGI,
-            short=True),
+            short=True, also=True),
         Row("Flask on gunicorn sync, requests", [*gunicorn, "-w", "4", "wsgi_app:app"], WSGI, limit=128),
         Row("Flask on gunicorn gevent, requests", [*gunicorn, "-k", "gevent", "wsgi_app:app"], WSGI, short=True),
         *(Row(f"gevent, {name}", [python(), str(SERVICES / "gevent_app.py")], [leg], bar=bar, env={"MODE": mode}, short=not bar)
@@ -140,7 +146,7 @@ def go_rows():
         return Row(name, [build], list(at) or legs, env={"MODE": mode, **kw.pop("env", {})}, **kw)
 
     system = golang.Build(SERVICES / "go")
-    out = [row(f"Go {system.version}, net/http", system, short=True),
+    out = [row(f"Go {system.version}, net/http", system, short=True, also=True),
            row("Go, stripped and static", golang.Build(SERVICES / "go", variant="static")),
            row("Go, position independent", golang.Build(SERVICES / "go", variant="pie")),
            row("Go, pool of 10", system, env={"POOL": "10"}),
@@ -161,7 +167,7 @@ def node_rows():
         return Row(name, [str(exe), str(service)], legs, env={"MODE": mode, **kw.pop("env", {})}, **kw)
 
     exe = node.system()
-    out = [row(f"Node.js {node.version(exe)}: http, fetch", exe, ASGI, bar=0.99, short=True),
+    out = [row(f"Node.js {node.version(exe)}: http, fetch", exe, ASGI, bar=0.99, short=True, also=True),
            row("Node.js, back from the thread pool", exe, ["n1a", "n1b"], "pool", bar=0.9),
            row("Node.js, a timer between", exe, ["n1a", "n1b"], "timer", bar=0),
            row("Node.js, setImmediate() between", exe, ["n1a"], "immediate", bar=0),
@@ -214,34 +220,55 @@ def rows():
     return out
 
 
-def measure(row, connections, edges, directory):
-    """One cell: {right, wrong, missing, why, expected} of the service's own calls."""
+# What nobody waits for any more, or comes when nobody does: counted, and part of giving up.
+CUT = ()
+# What the load generator does, and what the services are told.
+WAYS = {"": ([], {}),
+        "closing": (["--close"], {"CLOSE": "1"}),
+        "impatient": (["--impatient"], {"TIMEOUT": "0.2", "SLOW": "1"})}
+
+
+def measure(row, connections, way, edges, directory):
+    """One cell: {right, wrong, missing, why, expected} of the service's own calls, and what of that belongs to requests
+    that were given up."""
+    options, env = WAYS[way]
+    asked = pathlib.Path(directory) / "asked"
     requests = max(math.ceil(edges / len(row.legs)), 2 * connections)
     port, leaf = net.free_port(), net.free_port()
     tag = load.tag()
     with Services(directory) as services:
-        services.start([python(), SERVICES / "leaf.py"], "leaf", port=leaf, env={"PORT": leaf})
+        leaf_service = services.start([python(), SERVICES / "leaf.py"], "leaf", port=leaf,
+                                      env={"PORT": leaf, "LOG": asked, **env})
         values = {"port": port, "leaf": f"127.0.0.1:{leaf}", "leaf_host": "127.0.0.1", "leaf_port": leaf, "dir": directory}
         argv = [a.program() if isinstance(a, golang.Build) else a.write(directory, **values) if isinstance(a, Conf)
                 else str(a).replace("{port}", str(port)) for a in row.argv]
         services.start(argv, "service", port=port, cwd=SERVICES,
-                       env={"PORT": port, "LEAF": f"http://127.0.0.1:{leaf}", "LEAF_ADDRESS": f"127.0.0.1:{leaf}", **row.env})
+                       env={"PORT": port, "LEAF": f"http://127.0.0.1:{leaf}", "LEAF_ADDRESS": f"127.0.0.1:{leaf}", **row.env, **env})
         tracer = Tracer("--port", f"{port},{leaf}", directory=directory)
         try:
             load.run(f"127.0.0.1:{port}", 2 * connections, connections, f"/r/{tag}w-%/n0")
             time.sleep(1.5)  # a worker that was still importing when it was found is looked at again after a second
-            load.run(f"127.0.0.1:{port}", requests, connections, f"/r/{tag}-%/n0")
-            mine = [s for s in spans.tagged(tracer.stop(timeout=60), tag) if s.kind == CLIENT and s.leg in row.legs]
+            load.run(f"127.0.0.1:{port}", requests, connections, f"/r/{tag}-%/n0", options=options)
+            got = tracer.stop(timeout=60)
         finally:
             tracer.service.stop()
-    lost = dropped(tracer.final)
+        leaf_service.stop()
+    lost = {k: n for k, n in dropped(tracer.final).items() if way != "impatient" or k not in CUT}
     assert not lost, lost
-    e = judge(mine, tracer.spans())
-    return {"expected": requests * len(row.legs), "seen": len(mine), "right": e["right"], "wrong": e["wrong"],
-            "missing": requests * len(row.legs) - e["right"] - e["wrong"], "why": e["why"]}
+    truth = collections.Counter(m.groups() for m in map(ASKED.search, asked.read_text().split("\n"))
+                                if m and m[1].startswith(f"{tag}-") and m[2] in row.legs)
+    mine = [s for s in spans.tagged(got, tag) if s.kind == CLIENT and s.leg in row.legs]
+    again = {s.rid.removesuffix(".again") for s in spans.tagged(got, tag) if s.rid.endswith(".again")}
+    cell = judge([s for s in mine if s.rid not in again], got, sum(n for (rid, _), n in truth.items() if rid not in again))
+    given_up = judge([s for s in mine if s.rid in again], got, sum(n for (rid, _), n in truth.items() if rid in again))
+    assert way != "impatient" or given_up["expected"], "nothing was given up"
+    return {**cell, "given_up": given_up}
 
 
-def judge(calls, everything):
+ASKED = re.compile(r"^/r/([^/]+)/(\w+)$")
+
+
+def judge(calls, everything, asked):
     by_id = {s.id: s for s in everything}
     n, why = collections.Counter(), collections.Counter()
     for s in calls:
@@ -254,7 +281,28 @@ def judge(calls, everything):
         else:
             n["wrong"] += 1
             why[f"WRONG by {s.attrs.get('wirespan.parent.evidence')}"] += 1
-    return {"right": n["right"], "wrong": n["wrong"], "why": dict(why)}
+    expected = max(asked, len(calls))  # what was given up may have been asked, and not heard
+    return {"expected": expected, "seen": len(calls), "right": n["right"], "wrong": n["wrong"],
+            "missing": expected - n["right"] - n["wrong"], "why": dict(why)}
+
+
+def ways_of(row, a):
+    """Beside connections that are kept and patience."""
+    if a.ways is not None:
+        return [w for w in a.ways.split(",") if w]
+    return ["impatient"] * row.also if a.short else ["closing", "impatient"]
+
+
+def show(row, connections, way, cell):
+    """Prints the cell; True if it is as good as it has to be."""
+    up = cell["given_up"]
+    good = not cell["wrong"] and not up["wrong"] and cell["right"] >= row.bar * cell["expected"]
+    why = [f"{n} × {w}" for w, n in sorted(cell["why"].items(), key=lambda x: -x[1])]
+    if up["expected"]:
+        why.append(f"of requests that were given up {up['right']} right, {up['wrong']} wrong, {up['missing']} missing")
+    print(f"| {row.name} | {connections}{', ' * bool(way)}{way} | {cell['expected']} | {cell['right']} | {cell['wrong']} | "
+          f"{cell['missing']} | {', '.join(why)}{'' if good else ' **below the bar**'} |", flush=True)
+    return good
 
 
 def main():
@@ -262,31 +310,29 @@ def main():
     p.add_argument("--short", action="store_true")
     p.add_argument("--only", metavar="NAMES")
     p.add_argument("--connections", default="1,16,128,512")
+    p.add_argument("--ways", metavar="NAMES", help="of closing,impatient: at 16 connections besides")
     p.add_argument("--edges", type=int, default=2000)
     p.add_argument("--json", metavar="FILE")
     a = p.parse_args()
     wanted = a.only.lower().split(",") if a.only else None
     chosen = [r for r in rows() if (any(w in r.name.lower() for w in wanted) if wanted else r.short or not a.short)]
-    levels, edges = ([16], 300) if a.short else ([int(c) for c in a.connections.split(",")], a.edges)
-    cells, passed, failed = [], 0, 0
+    levels, edges = ([16], 300) if a.short else ([int(c) for c in a.connections.split(",") if c], a.edges)
+    passed, failed, cells = 0, 0, []
     print("| service | connections | edges | right | wrong | missing | why missing |\n|---|---|---|---|---|---|---|", flush=True)
     for row in chosen:
-        for c in levels:
-            if c > row.limit:
+        for connections, way in [(c, "") for c in levels] + [(16, w) for w in ways_of(row, a)]:
+            if connections > row.limit:
                 continue
             with tempfile.TemporaryDirectory(prefix="ws-accuracy-") as d:
                 try:
-                    cell = measure(row, c, edges, d)
+                    cell = measure(row, connections, way, edges, d)
                 except Exception as e:  # the other rows go on
                     failed += 1
-                    print(f"| {row.name} | {c} | failed: {' '.join(str(e).split())[:300]} |||||", flush=True)
+                    print(f"| {row.name} | {connections} {way} | failed: {' '.join(str(e).split())[:300]} |||||", flush=True)
                     continue
-            good = not cell["wrong"] and cell["right"] >= row.bar * cell["expected"]
+            good = show(row, connections, way, cell)
             passed, failed = passed + good, failed + (not good)
-            why = ", ".join(f"{n} × {w}" for w, n in sorted(cell["why"].items(), key=lambda x: -x[1]))
-            print(f"| {row.name} | {c} | {cell['expected']} | {cell['right']} | {cell['wrong']} | {cell['missing']} | "
-                  f"{why}{'' if good else ' **below the bar**'} |", flush=True)
-            cells.append({"service": row.name, "connections": c, **cell})
+            cells.append({"service": row.name, "connections": connections, "way": way, **cell})
     if a.json:
         pathlib.Path(a.json).write_text(json.dumps(cells, indent=1))
     print(f"{passed} passed, {failed} failed")

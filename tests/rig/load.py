@@ -13,11 +13,11 @@ def tag():
     return "t" + secrets.token_hex(4)
 
 
-def run(target, requests, connections, path, prefix=(), timeout=120, any_status=False):
+def run(target, requests, connections, path, prefix=(), options=(), timeout=120, any_status=False):
     """Exactly `requests` over `connections`; "%" in path is the number. Returns the tool's own count. A request that
     failed (unless any status will do) or had to be sent again is an error of its own, before anybody counts spans: the
     service was disturbed."""
-    r = subprocess.run([*prefix, tool("load"), str(target), str(requests), str(connections), path],
+    r = subprocess.run([*prefix, tool("load"), *options, str(target), str(requests), str(connections), path],
                        capture_output=True, text=True, timeout=timeout * SLOW)
     if r.returncode == 2 or not r.stdout:
         raise RuntimeError(f"load: {r.stderr.strip()}")

@@ -4,12 +4,14 @@
  * answered, so that a test can hold the number of spans against it. wrk sends "for a while"; this
  * sends a number.
  *
- *	load HOST:PORT | unix:PATH   REQUESTS CONNECTIONS PATH
+ *	load [--close] [--impatient] HOST:PORT | unix:PATH   REQUESTS CONNECTIONS PATH
  *
  * "%" in PATH becomes the number of the request. One request is in flight per connection. A
  * connection that the server closes is made anew, the request that it cut is sent again and counted
- * under "resent": the server may have seen it twice. Prints one line of JSON; exit 0 if all were
- * answered.
+ * under "resent": the server may have seen it twice. --close: a connection per request. --impatient:
+ * every fourth request is given up after at most 20 ms, connection and all, and asked again as number
+ * "N.again", with patience; who was answered in time was not given up. Prints one line of JSON; exit 0
+ * if all were answered.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -39,7 +41,8 @@ struct conn {
 	size_t head_len;
 	int64_t body_left;   /* -1: in the head; -2: until the connection ends */
 	long request;	     /* number of the one in flight, -1: none */
-	uint64_t sent_ns;
+	uint64_t sent_ns, give_up_ns; /* 0: never */
+	const char *again; /* behind its number */
 	int close_after;
 };
 
@@ -47,7 +50,8 @@ static struct sockaddr_storage addr;
 static socklen_t addr_len;
 static const char *path, *host;
 static int ep;
-static long total, next_request, answered, resent, failed, by_class[6];
+static long total, next_request, answered, resent, failed, gave_up, by_class[6];
+static int closing, impatient;
 static uint64_t bytes, latency_max;
 
 static uint64_t now_ns(void)
@@ -118,21 +122,23 @@ static void conn__open(struct conn *c)
 		die("epoll_ctl");
 }
 
-static void conn__request(struct conn *c, long n)
+static void conn__request(struct conn *c, long n, const char *again)
 {
-	const char *mark = strchr(path, '%');
+	const char *mark = strchr(path, '%'), *rest = closing ? "Connection: close\r\n\r\n" : "\r\n";
 	ssize_t ret;
 
 	if (mark)
-		c->out_len = snprintf(c->out, sizeof(c->out), "GET %.*s%ld%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\n\r\n",
-				      (int)(mark - path), path, n, mark + 1, host);
+		c->out_len = snprintf(c->out, sizeof(c->out), "GET %.*s%ld%s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\n%s",
+				      (int)(mark - path), path, n, again, mark + 1, host, rest);
 	else
-		c->out_len = snprintf(c->out, sizeof(c->out), "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\n\r\n",
-				      path, host);
+		c->out_len = snprintf(c->out, sizeof(c->out), "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\n%s",
+				      path, host, rest);
 	c->request = n;
+	c->again = again;
 	c->head_len = 0;
 	c->body_left = -1;
 	c->sent_ns = now_ns();
+	c->give_up_ns = impatient && n % 4 == 1 && !*again ? c->sent_ns + (n * 7919 % 20 + 1) * 1000000 : 0;
 	/* A fresh or idle connection takes 2 KB at once, always. */
 	ret = send(c->fd, c->out, c->out_len, MSG_NOSIGNAL);
 	if (ret >= 0 && (size_t)ret != c->out_len)
@@ -147,7 +153,22 @@ static void conn__again(struct conn *c)
 		resent++;
 		if (resent > total)
 			die("the server keeps closing");
-		conn__request(c, c->request);
+		conn__request(c, c->request, c->again);
+	}
+}
+
+/* Of all connections, those whose time is over. */
+static void give_up(struct conn *conns, long k)
+{
+	uint64_t now = now_ns();
+
+	for (struct conn *c = conns; c < conns + k; c++) {
+		if (c->request < 0 || !c->give_up_ns || now < c->give_up_ns)
+			continue;
+		gave_up++;
+		close(c->fd);
+		conn__open(c);
+		conn__request(c, c->request, ".again");
 	}
 }
 
@@ -163,14 +184,14 @@ static void conn__answered(struct conn *c)
 	if (took > latency_max)
 		latency_max = took;
 	c->request = -1;
-	if (c->close_after) {
+	if (c->close_after || closing) {
 		close(c->fd);
 		c->fd = -1;
 		if (next_request < total)
 			conn__open(c);
 	}
 	if (next_request < total)
-		conn__request(c, next_request++);
+		conn__request(c, next_request++, "");
 }
 
 /* The head is complete: how long is the body? -3: chunked, which this client reads only whole. */
@@ -261,8 +282,12 @@ int main(int argc, char **argv)
 	long k, i;
 	int n;
 
+	for (; argc > 1 && !strncmp(argv[1], "--", 2); argc--, argv++) {
+		closing |= !strcmp(argv[1], "--close");
+		impatient |= !strcmp(argv[1], "--impatient");
+	}
 	if (argc != 5) {
-		fprintf(stderr, "usage: load HOST:PORT|unix:PATH REQUESTS CONNECTIONS PATH\n");
+		fprintf(stderr, "usage: load [--close] [--impatient] HOST:PORT|unix:PATH REQUESTS CONNECTIONS PATH\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
@@ -284,9 +309,11 @@ int main(int argc, char **argv)
 		conn__open(&conns[i]);
 	start = quiet = now_ns();
 	for (i = 0; i < k; i++)
-		conn__request(&conns[i], next_request++);
+		conn__request(&conns[i], next_request++, "");
 	while (answered < total) {
-		n = epoll_wait(ep, evs, 256, 1000);
+		if (impatient)
+			give_up(conns, k);
+		n = epoll_wait(ep, evs, 256, impatient ? 1 : 1000);
 		if (n > 0)
 			quiet = now_ns();
 		else if (now_ns() - quiet > 30000000000ULL)
@@ -294,9 +321,9 @@ int main(int argc, char **argv)
 		for (i = 0; i < n; i++)
 			conn__readable(evs[i].data.ptr);
 	}
-	printf("{\"sent\": %ld, \"answered\": %ld, \"failed\": %ld, \"resent\": %ld, \"bytes\": %llu, "
+	printf("{\"sent\": %ld, \"answered\": %ld, \"failed\": %ld, \"resent\": %ld, \"gave_up\": %ld, \"bytes\": %llu, "
 	       "\"seconds\": %.3f, \"max_ms\": %.3f, \"2xx\": %ld, \"3xx\": %ld, \"4xx\": %ld, \"5xx\": %ld}\n",
-	       next_request, answered, failed, resent, (unsigned long long)bytes, (now_ns() - start) / 1e9,
+	       next_request, answered, failed, resent, gave_up, (unsigned long long)bytes, (now_ns() - start) / 1e9,
 	       latency_max / 1e6, by_class[2], by_class[3], by_class[4], by_class[5]);
 	return answered == total ? 0 : 1;
 }

@@ -3,15 +3,29 @@
 import com.sun.net.httpserver.HttpServer;
 import java.net.HttpURLConnection;
 import java.net.InetSocketAddress;
+import java.net.SocketTimeoutException;
 import java.net.URI;
 import java.util.concurrent.Executors;
 
 public class VirtualThreads {
-	static void get(String rid, String leg) throws Exception {
+	static void ask(String rid, String leg, int timeout) throws Exception {
 		var url = URI.create(System.getenv("LEAF") + "/r/" + rid + "/" + leg).toURL();
 		var c = (HttpURLConnection) url.openConnection();
+		c.setReadTimeout(timeout);
+		if (System.getenv("CLOSE") != null) {
+			c.setRequestProperty("Connection", "close");
+		}
 		try (var in = c.getInputStream()) {
 			in.readAllBytes();
+		}
+	}
+
+	static void get(String rid, String leg) throws Exception {
+		var timeout = System.getenv("TIMEOUT");
+		try {
+			ask(rid, leg, timeout == null ? 0 : (int) (1000 * Double.parseDouble(timeout)));
+		} catch (SocketTimeoutException e) {
+			ask(rid, leg, 0);
 		}
 	}
 

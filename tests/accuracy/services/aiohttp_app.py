@@ -9,24 +9,40 @@ from aiohttp import web
 
 LEAF = os.environ["LEAF"]
 POOL = int(os.environ.get("POOL", "400"))
+TIMEOUT = float(os.environ.get("TIMEOUT", "60"))
+
+
+async def ask(app, rid, leg, timeout):
+    async with app["client"].get(f"{LEAF}/r/{rid}/{leg}", timeout=aiohttp.ClientTimeout(timeout)) as r:
+        await r.read()
 
 
 async def get(app, rid, leg):
-    async with app["client"].get(f"{LEAF}/r/{rid}/{leg}") as r:
-        await r.read()
+    try:
+        await ask(app, rid, leg, TIMEOUT)
+    except asyncio.TimeoutError:
+        await ask(app, rid, leg, 60)
+
+
+def blocking(rid, leg):
+    try:
+        requests.get(f"{LEAF}/r/{rid}/{leg}", timeout=TIMEOUT)
+    except requests.Timeout:
+        requests.get(f"{LEAF}/r/{rid}/{leg}", timeout=60)
 
 
 async def hop(request):
     app, rid = request.app, request.match_info["rid"]
     await get(app, rid, "n1a")
     await asyncio.gather(get(app, rid, "n1b"), get(app, rid, "n1c"))
-    await asyncio.get_running_loop().run_in_executor(None, requests.get, f"{LEAF}/r/{rid}/n1d")
+    await asyncio.get_running_loop().run_in_executor(None, blocking, rid, "n1d")
     await asyncio.create_task(get(app, rid, "n1e"))
     return web.Response(text=rid)
 
 
 async def clients(app):
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=POOL)) as app["client"]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(
+            limit=POOL, force_close=bool(os.environ.get("CLOSE")))) as app["client"]:
         yield
 
 

@@ -10,14 +10,29 @@ import requests
 
 LEAF = os.environ["LEAF"]
 POOL = int(os.environ.get("POOL", "400"))
+TIMEOUT = float(os.environ.get("TIMEOUT", "60"))
 # Not in the application's lifespan: Daphne has none.
-client = httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=POOL))
+client = httpx.AsyncClient(limits=httpx.Limits(max_connections=POOL, max_keepalive_connections=0 if os.environ.get("CLOSE") else None))
 app = fastapi.FastAPI()
+
+
+async def get(rid, leg):
+    try:
+        await client.get(f"{LEAF}/r/{rid}/{leg}", timeout=TIMEOUT)
+    except httpx.TimeoutException:
+        await client.get(f"{LEAF}/r/{rid}/{leg}", timeout=60)
+
+
+def blocking(rid, leg):
+    try:
+        requests.get(f"{LEAF}/r/{rid}/{leg}", timeout=TIMEOUT)
+    except requests.Timeout:
+        requests.get(f"{LEAF}/r/{rid}/{leg}", timeout=60)
 
 
 async def late(rid):
     await asyncio.sleep(0.02)
-    await client.get(f"{LEAF}/r/{rid}/n1f")
+    await get(rid, "n1f")
 
 
 worker, backlog = None, []
@@ -35,10 +50,10 @@ async def work():
 async def hop(rid: str, background: fastapi.BackgroundTasks):
     global worker
     loop = asyncio.get_running_loop()
-    await client.get(f"{LEAF}/r/{rid}/n1a")
-    await asyncio.gather(client.get(f"{LEAF}/r/{rid}/n1b"), client.get(f"{LEAF}/r/{rid}/n1c"))
-    await asyncio.to_thread(requests.get, f"{LEAF}/r/{rid}/n1d")
-    await loop.run_in_executor(None, requests.get, f"{LEAF}/r/{rid}/n1e")
+    await get(rid, "n1a")
+    await asyncio.gather(get(rid, "n1b"), get(rid, "n1c"))
+    await asyncio.to_thread(blocking, rid, "n1d")
+    await loop.run_in_executor(None, blocking, rid, "n1e")
     if os.environ.get("LATE") == "task":
         background.add_task(late, rid)
     elif os.environ.get("LATE") == "worker":

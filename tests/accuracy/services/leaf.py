@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is asked: answers everything after 0 to 8 ms, so that requests overlap and overtake each other."""
+"""Who is asked: answers everything after 0 to 8 ms, so that requests overlap and overtake each other; with SLOW one path in
+eight after 0.6 s the first time. When it is told to end it leaves in LOG what it was asked: the truth."""
 import asyncio
 import os
 import random
+import signal
+import zlib
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+asked = []
+
+
+def delay(path):
+    if os.environ.get("SLOW") and zlib.crc32(path) % 8 == 0 and asked.count(path) == 1:
+        return 0.6
+    return random.random() * 0.008
 
 
 class Leaf(asyncio.Protocol):
@@ -15,7 +25,9 @@ class Leaf(asyncio.Protocol):
         self.buf += data
         while b"\r\n\r\n" in self.buf:
             head, _, self.buf = self.buf.partition(b"\r\n\r\n")
-            asyncio.get_running_loop().call_later(random.random() * 0.008, self.answer, b"connection: close" in head.lower())
+            path = head.split(b" ", 2)[1]
+            asked.append(path)
+            asyncio.get_running_loop().call_later(delay(path), self.answer, b"connection: close" in head.lower())
 
     def answer(self, close):
         self.transport.write(ANSWER)
@@ -26,7 +38,12 @@ class Leaf(asyncio.Protocol):
 async def main():
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Leaf, "127.0.0.1", int(os.environ["PORT"]), backlog=4096)
-    await server.serve_forever()
+    done = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, done.set)
+    await done.wait()
+    server.close()
+    with open(os.environ["LOG"], "wb") as f:
+        f.write(b"\n".join(asked))
 
 
 asyncio.run(main())

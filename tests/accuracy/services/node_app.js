@@ -10,15 +10,25 @@ const { setTimeout: sleep } = require("timers/promises");
 const LEAF = process.env.LEAF;
 const POOL = Number(process.env.POOL || Infinity);
 const MODE = process.env.MODE || "";
-const agent = new http.Agent({ keepAlive: true, maxSockets: POOL });
+const TIMEOUT = 1000 * Number(process.env.TIMEOUT || 60);
+const agent = new http.Agent({ keepAlive: !process.env.CLOSE, maxSockets: POOL });
 
-function get(rid, leg, options = {}) {
+function ask(rid, leg, options) {
 	return new Promise((resolve, reject) => {
 		http.get(`${LEAF}/r/${rid}/${leg}`, { agent, ...options }, (res) => {
 			res.resume();
 			res.on("end", resolve);
 		}).on("error", reject);
 	});
+}
+
+// Whatever does not come in time is asked for again, without a limit.
+async function get(rid, leg, options = {}) {
+	try {
+		await ask(rid, leg, { signal: AbortSignal.timeout(TIMEOUT), ...options });
+	} catch (e) {
+		await ask(rid, leg, options);
+	}
 }
 
 // A limit on concurrent work, as p-limit and its like keep one: who is done starts what waits.
@@ -46,9 +56,17 @@ function limiter(n) {
 }
 const limit = limiter(8);
 
-async function viaFetch(rid, leg) {
-	const r = await fetch(`${LEAF}/r/${rid}/${leg}`);
+async function askByFetch(rid, leg, options) {
+	const r = await fetch(`${LEAF}/r/${rid}/${leg}`, options);
 	await r.text();
+}
+
+async function viaFetch(rid, leg) {
+	try {
+		await askByFetch(rid, leg, { signal: AbortSignal.timeout(TIMEOUT) });
+	} catch (e) {
+		await askByFetch(rid, leg);
+	}
 }
 
 const modes = {

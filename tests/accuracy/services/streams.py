@@ -6,25 +6,47 @@ Awaited, gathered, a task of its own, and http.client in the executor.
 import asyncio
 import http.client
 import os
+import socket
 import urllib.parse
 
 LEAF = urllib.parse.urlsplit(os.environ["LEAF"])
 serving = set()  # before 3.12 nothing holds a task that waits for a stream: the collector takes it
 
 
-async def fetch(path):
+TIMEOUT = float(os.environ.get("TIMEOUT", "60"))
+
+
+async def ask(path):
     reader, writer = await asyncio.open_connection(LEAF.hostname, LEAF.port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: leaf\r\nConnection: close\r\n\r\n".encode())
-    await writer.drain()
-    await reader.read()
-    writer.close()
+    try:
+        await writer.drain()
+        await reader.read()
+    finally:
+        writer.close()
+
+
+async def fetch(path):
+    try:
+        await asyncio.wait_for(ask(path), TIMEOUT)
+    except asyncio.TimeoutError:
+        await ask(path)
+
+
+def ask_blocking(path, timeout):
+    c = http.client.HTTPConnection(LEAF.hostname, LEAF.port, timeout=timeout)
+    try:
+        c.request("GET", path)
+        c.getresponse().read()
+    finally:
+        c.close()
 
 
 def blocking(path):
-    c = http.client.HTTPConnection(LEAF.hostname, LEAF.port)
-    c.request("GET", path)
-    c.getresponse().read()
-    c.close()
+    try:
+        ask_blocking(path, TIMEOUT)
+    except socket.timeout:
+        ask_blocking(path, 60)
 
 
 async def serve(reader, writer):

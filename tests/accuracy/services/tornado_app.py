@@ -7,13 +7,17 @@ import tornado.httpclient
 import tornado.web
 
 LEAF = os.environ["LEAF"]
+TIMEOUT = float(os.environ.get("TIMEOUT", "60"))
 
 
 class Hop(tornado.web.RequestHandler):
     async def get(self, rid):
         client = tornado.httpclient.AsyncHTTPClient()
         for leg in ("n1a", "n1b"):
-            await client.fetch(f"{LEAF}/r/{rid}/{leg}", request_timeout=60)
+            try:
+                await client.fetch(f"{LEAF}/r/{rid}/{leg}", request_timeout=TIMEOUT)
+            except tornado.httpclient.HTTPError:
+                await client.fetch(f"{LEAF}/r/{rid}/{leg}", request_timeout=60)
         self.write(rid)
 
 

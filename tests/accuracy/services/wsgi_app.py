@@ -8,15 +8,19 @@ import flask
 import requests
 
 LEAF = os.environ["LEAF"]
+TIMEOUT = float(os.environ.get("TIMEOUT", "60"))
 app = flask.Flask(__name__)
 pool = concurrent.futures.ThreadPoolExecutor(int(os.environ.get("POOL", "16")))
 local = threading.local()
 
 
 def get(rid, leg):
-    if not hasattr(local, "session"):
+    if not hasattr(local, "session") or os.environ.get("CLOSE"):
         local.session = requests.Session()
-    local.session.get(f"{LEAF}/r/{rid}/{leg}", timeout=60)
+    try:
+        local.session.get(f"{LEAF}/r/{rid}/{leg}", timeout=TIMEOUT)
+    except requests.Timeout:
+        local.session.get(f"{LEAF}/r/{rid}/{leg}", timeout=60)
 
 
 @app.get("/r/<rid>/n0")

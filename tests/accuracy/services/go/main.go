@@ -6,6 +6,7 @@ package main
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -23,6 +24,8 @@ var (
 	client = &http.Client{Transport: transport()}
 	jobs   = make(chan job)
 
+	hurried = &http.Client{Transport: client.Transport, Timeout: timeout()}
+
 	requests int64
 	ready    = make(chan struct{})
 )
@@ -39,20 +42,38 @@ type job struct {
 func transport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConnsPerHost = 1000
+	t.DisableKeepAlives = os.Getenv("CLOSE") != ""
 	if n, err := strconv.Atoi(os.Getenv("POOL")); err == nil {
 		t.MaxConnsPerHost = n
 	}
 	return t
 }
 
-func call(url string) error {
-	r, err := client.Get(url)
+func ask(c *http.Client, url string) error {
+	r, err := c.Get(url)
 	if err != nil {
 		return err
 	}
 	defer r.Body.Close()
 	_, err = io.Copy(io.Discard, r.Body)
 	return err
+}
+
+func call(url string) error {
+	err := ask(hurried, url)
+	if e, ok := err.(net.Error); ok && e.Timeout() {
+		err = ask(client, url)
+	}
+	return err
+}
+
+// TIMEOUT: seconds that a call may take; then it is made again, without.
+func timeout() time.Duration {
+	s, err := strconv.ParseFloat(os.Getenv("TIMEOUT"), 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(s * float64(time.Second))
 }
 
 func workers() {
