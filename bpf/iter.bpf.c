@@ -96,7 +96,7 @@ static __always_inline bool emit_gone(__u64 id)
 	ev_init(&e->ev, WS_EV_STATE, sizeof(*e));
 	e->sock = id;
 	e->tgid = e->tid = 0;
-	e->state = WS_SS_CLOSED;
+	e->state = WS_SS_ABANDONED; /* its peer's end tells whether that came first */
 	e->err = 0;
 	e->pad = 0;
 	e->tx_pos = 0;

@@ -414,7 +414,7 @@ static __always_inline void sock_announce(struct sock *sk, struct sock_state *st
 	sock_announce_to(sk, st, flags, NULL, false);
 }
 
-static __always_inline void sock_emit_state(struct sock_state *st, enum ws_sock_state state, __u32 err, __u64 pid_tgid)
+static __always_inline void emit_state(__u64 id, __u64 tx_pos, enum ws_sock_state state, __u32 err, __u64 pid_tgid)
 {
 	struct ws_ev_state *e;
 
@@ -422,14 +422,19 @@ static __always_inline void sock_emit_state(struct sock_state *st, enum ws_sock_
 	if (!e)
 		return;
 	ev_init(&e->ev, WS_EV_STATE, sizeof(*e));
-	e->sock = st->id;
+	e->sock = id;
 	e->tgid = pid_tgid >> 32;
 	e->tid = (__u32)pid_tgid;
 	e->state = state;
 	e->err = err;
 	e->pad = 0;
-	e->tx_pos = st->pos[WS_TX];
+	e->tx_pos = tx_pos;
 	ev_submit(e, wake_flags(sizeof(*e)));
+}
+
+static __always_inline void sock_emit_state(struct sock_state *st, enum ws_sock_state state, __u32 err, __u64 pid_tgid)
+{
+	emit_state(st->id, st->pos[WS_TX], state, err, pid_tgid);
 }
 
 /* Unique while this program set is loaded: one CPU cannot make two sockets known in one nanosecond. */

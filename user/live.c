@@ -38,6 +38,8 @@
 #define CLOCK_NS 10000000000ull
 /* AF_UNIX sockets that were closed without a word are looked for that often. */
 #define SWEEP_NS 5000000000ull
+/* … and so soon behind an exit: it is told before its descriptors are closed. */
+#define SWEEP_SOON_NS 50000000ull
 #define MAILBOX_MAX (8u << 20)
 /* Records of the kernel between two looks at the mail: under load the ring is never empty, and answers must come in. */
 #define LOOK_EVERY 256u
@@ -77,7 +79,7 @@ struct live {
 	bool alone; /* no pipeline thread yet: the control thread does its work */
 	uint32_t since_look;
 	int stop; /* atomic: the pipeline thread ends */
-	uint64_t swept;
+	uint64_t sweep_due;
 	uint64_t as_of; /* when what is decided on happened; 0: the scan, older than every event */
 	struct follow *follow; /* NULL: no runtime is followed */
 	uint32_t runtimes;     /* bit per enum ws_runtime_kind that is followed */
@@ -253,12 +255,30 @@ static void sweep(struct live *l, uint64_t now)
 {
 	int err;
 
-	if (now - l->swept < SWEEP_NS)
+	if (now < l->sweep_due)
 		return;
 	err = loader__sweep(l->loader);
 	if (err)
 		log_debug("closed AF_UNIX sockets cannot be looked for: %s", strerror(-err));
-	l->swept = now;
+	l->sweep_due = now + SWEEP_NS;
+}
+
+static void sweep_soon(struct live *l, uint64_t now)
+{
+	if (l->sweep_due > now + SWEEP_SOON_NS)
+		l->sweep_due = now + SWEEP_SOON_NS;
+}
+
+/* How long the control thread may wait: until `end`, if that is not 0, or the next thing that is due. */
+static int wait_ms(const struct live *l, uint64_t now, uint64_t end)
+{
+	uint64_t until = now + 1000000000;
+
+	if (end && end < until)
+		until = end;
+	if (l->sweep_due < until)
+		until = l->sweep_due;
+	return until <= now ? 0 : (int)((until - now) / 1000000) + 1;
 }
 
 static void describe(struct live *l, const struct note *n, const char *tail)
@@ -292,6 +312,8 @@ static void on_proc_note(struct live *l, const struct ws_ev_proc *ev)
 	discover__proc_event(l->discover, ev);
 	if (ev->what == WS_PROC_FORK || ev->what == WS_PROC_EXEC)
 		answer_selection(l, ev->tgid);
+	if (ev->what == WS_PROC_EXIT)
+		sweep_soon(l, clock__mono_ns());
 	if (l->follow && ev->what != WS_PROC_FORK)
 		follow__ended(l->follow, ev->tgid);
 	else if (l->follow)
@@ -391,7 +413,7 @@ static int control_loop(struct live *l, int sigfd)
 			follow__tick(l->follow, now);
 		if (end && now >= end)
 			return 0;
-		poll(fds, 3, end && end - now < 1000000000 ? (int)((end - now) / 1000000) + 1 : 1000);
+		poll(fds, 3, wait_ms(l, now, end));
 		if (fds[1].revents)
 			mailbox__take(l->to_control, take_note, l);
 		if (fds[2].revents)

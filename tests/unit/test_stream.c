@@ -18,6 +18,20 @@ static int64_t status_of(const char *path)
 	return a ? a->i : 0;
 }
 
+static bool error_is(enum span_kind kind, const char *path, const char *error)
+{
+	const struct attr *a = span__find(span_of(kind, path), "error.type");
+
+	return a && str__eq(a->s, str__of(error));
+}
+
+static uint64_t lasted(enum span_kind kind, const char *path)
+{
+	const struct span *s = span_of(kind, path);
+
+	return s->end_ns - s->start_ns;
+}
+
 /* More connections than the table holds: those that come back lose nothing but what is not told twice. */
 static void test_evicted(void **state_)
 {
@@ -218,6 +232,36 @@ static void test_unix_swept(void **state_)
 	end_test();
 }
 
+/* The ends are told: whose was first says who gave up, and when. */
+static void test_unix_who_gave_up(void **state_)
+{
+	static const struct {
+		bool client;
+		const char *error;
+	} first[] = { { true, "client_closed" }, { false, "response_ended" } };
+	struct end s, c;
+
+	for (size_t k = 0; k < 2; k++) {
+		start_small(2);
+		unix_pair(&s, &c, 1000);
+		calls(&c, 7, "/open", NULL);
+		reads(&s, 9, "/open");
+		t.now += 50000000;
+		state(first[k].client ? &c : &s, WS_SS_ABANDONED, 0);
+		state(first[k].client ? &c : &s, WS_SS_CLOSED, 0);
+		t.now += 3000000000;
+		state(first[k].client ? &s : &c, WS_SS_FIN_LAST, 0);
+		state(first[k].client ? &s : &c, WS_SS_CLOSED, 0);
+		tick(300);
+		end_story();
+		assert_int_equal(t.n, 2);
+		assert_true(error_is(SPAN_CLIENT, "/open", first[k].error));
+		assert_true(error_is(SPAN_SERVER, "/open", first[k].error));
+		assert_true(lasted(first[k].client ? SPAN_CLIENT : SPAN_SERVER, "/open") < 60000000);
+		end_test();
+	}
+}
+
 /* A client that has shut down its side still gets what it asked for, and then it is over. */
 static void test_unix_half_closed(void **state_)
 {
@@ -316,6 +360,7 @@ int main(void)
 		cmocka_unit_test(test_unix_client_has_gone),
 		cmocka_unit_test(test_unix_closed_in_silence),
 		cmocka_unit_test(test_unix_half_closed),
+		cmocka_unit_test(test_unix_who_gave_up),
 		cmocka_unit_test(test_unix_swept),
 	};
 

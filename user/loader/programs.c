@@ -20,16 +20,21 @@
 #include "bpf/wirespan_legacy.skel.h"
 
 /* Where tracepoints of system calls are not permitted, plan socket goes on without (as without waits). */
-#define END_CONNECT "end_connect"
+#define OPTIONAL "end_"
 
-/* Programs that belong to one plan, by the beginning of their name; all others run in every plan. */
+/* Programs that belong to some plans, by the beginning of their name; all others run in every plan. */
 static const struct {
 	const char *prefix;
-	enum plan plan;
+	uint32_t plans; /* bit per enum plan */
 } owners[] = {
-	{ "fx_", PLAN_FENTRY }, { "kp_", PLAN_KPROBE },	     { "kr_", PLAN_KPROBE },
-	{ "sys_", PLAN_SYSCALL }, { "sock_send", PLAN_SOCKET }, { "sock_recv", PLAN_SOCKET },
-	{ END_CONNECT, PLAN_SOCKET },
+	{ "fx_", 1u << PLAN_FENTRY },
+	{ "kp_", 1u << PLAN_KPROBE },
+	{ "kr_", 1u << PLAN_KPROBE },
+	{ "sys_", 1u << PLAN_SYSCALL },
+	{ "sock_send", 1u << PLAN_SOCKET },
+	{ "sock_recv", 1u << PLAN_SOCKET },
+	{ "end_connect", 1u << PLAN_SOCKET },
+	{ OPTIONAL, 1u << PLAN_SOCKET | 1u << PLAN_SYSCALL },
 };
 
 static bool starts_with(const char *s, const char *prefix)
@@ -41,7 +46,7 @@ static bool in_plan(const char *name, enum plan plan)
 {
 	for (size_t i = 0; i < sizeof(owners) / sizeof(owners[0]); i++)
 		if (starts_with(name, owners[i].prefix))
-			return owners[i].plan == plan;
+			return owners[i].plans & 1u << plan;
 	return true;
 }
 
@@ -63,7 +68,8 @@ static bool target_exists(const struct btf *kernel, const struct bpf_program *pr
 
 	if (!strcmp(section, "iter/bpf_map_elem"))
 		fn = "/bpf_iter_bpf_map_elem";
-	else if (!starts_with(section, "fexit/") && !starts_with(section, "kprobe/") && !starts_with(section, "kretprobe/"))
+	else if (!starts_with(section, "fexit/") && !starts_with(section, "fentry/") && !starts_with(section, "kprobe/") &&
+		 !starts_with(section, "kretprobe/"))
 		return true;
 	return btf__find_by_name_kind(kernel, fn + 1, BTF_KIND_FUNC) > 0;
 }
@@ -277,7 +283,7 @@ int programs__attach(struct programs *p, const char **ret_name)
 			continue;
 		*ret_name = bpf_program__name(prog);
 		err = attach_one(p, prog);
-		if (err && strcmp(*ret_name, END_CONNECT) != 0)
+		if (err && !starts_with(*ret_name, OPTIONAL))
 			return err;
 	}
 	return 0;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers on bare sockets, for what frameworks do not do. raw.py MODE PORT
+"""Servers on bare sockets, for what frameworks do not do. raw.py MODE PORT|PATH
 
     threads   a thread per connection, answers every request; closes after "Connection: close"
     half      reads to the end of the stream, then answers, then closes (a half-closed client)
@@ -84,14 +84,17 @@ def passed(sock):
 
 
 def main():
-    mode, port = sys.argv[1], int(sys.argv[2])
+    mode, where = sys.argv[1:]
     ours, theirs = socket.socketpair()
     if mode == "pass" and not os.fork():
         ours.close()
         passed(theirs)
         os._exit(0)
     theirs.close()
-    listener = socket.create_server(("127.0.0.1", port), backlog=512)
+    if where.isdigit():
+        listener = socket.create_server(("127.0.0.1", int(where)), backlog=512)
+    else:
+        listener = socket.create_server(where, family=socket.AF_UNIX, backlog=512)
     while True:
         s, _ = listener.accept()
         if mode == "pass":
