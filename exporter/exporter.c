@@ -72,13 +72,19 @@ static const char *format_wait(uint64_t ns, char *buf, size_t size)
 	return buf;
 }
 
+static const char *plural(uint32_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
 static void say_retry(struct exporter *e, const struct batch *b, uint64_t wait_ns)
 {
 	unsigned long long before = e->retry_limit.next_ns;
+	uint32_t n = b->n + batch_queue__depth(e->queue, NULL);
 	char wait[32];
 
-	log__limited(&e->retry_limit, LOG_LVL_WARN, "%s: %s (retrying, %" PRIu32 " spans waiting, next try in %s)",
-		     subject(e), why(e), b->n + batch_queue__depth(e->queue, NULL),
+	log__limited(&e->retry_limit, LOG_LVL_WARN, "%s: %s (retrying, %" PRIu32 " span%s waiting, next try in %s)",
+		     subject(e), why(e), n, plural(n),
 		     format_wait(wait_ns, wait, sizeof(wait)));
 	if (e->retry_limit.next_ns != before)
 		e->told_retry = true;
@@ -88,17 +94,18 @@ static void say_lost(struct exporter *e, uint32_t n)
 {
 	if (!*why(e))
 		return;
-	log__limited(&e->lost_limit, LOG_LVL_ERROR, "%s: %s (%" PRIu32 " spans lost)", subject(e), why(e), n);
+	log__limited(&e->lost_limit, LOG_LVL_ERROR, "%s: %s (%" PRIu32 " span%s lost)", subject(e), why(e), n, plural(n));
 }
 
 static void say_delivered(struct exporter *e, uint64_t trying_ns)
 {
+	uint32_t n = batch_queue__depth(e->queue, NULL);
 	char away[32];
 
 	if (e->told_retry)
 		log__limited(&e->recovered_limit, LOG_LVL_INFO,
-			     "%s: takes spans again after %s, %" PRIu32 " spans waiting", subject(e),
-			     format_wait(trying_ns, away, sizeof(away)), batch_queue__depth(e->queue, NULL));
+			     "%s: takes spans again after %s, %" PRIu32 " span%s waiting", subject(e),
+			     format_wait(trying_ns, away, sizeof(away)), n, plural(n));
 	e->told_retry = false;
 	if (e->ops->why && e->ops->why(e->state))
 		log__limited(&e->remark_limit, LOG_LVL_WARN, "%s: %s", subject(e), why(e));

@@ -240,23 +240,36 @@ static int add_user_headers(struct http_client *c, const char *text)
 	return err;
 }
 
-static int check_file(const char *what, const char *path)
+/* Is there a PEM block (RFC 7468) of this kind in the file? The TLS library says so only when it connects. */
+static int check_pem(const char *what, const char *path, const char *kind)
 {
+	char line[128];
+	bool found = false;
+	FILE *f = path ? fopen(path, "re") : NULL;
 	int err;
 
-	if (!path || access(path, R_OK) == 0)
+	if (!path)
 		return 0;
-	err = -errno;
-	log_error("%s %s: %m", what, path);
+	if (!f) {
+		err = -errno;
+		log_error("%s %s: %m", what, path);
+		return err;
+	}
+	while (!found && fgets(line, sizeof(line), f))
+		found = !strncmp(line, "-----BEGIN ", 11) && strstr(line, kind);
+	err = found ? 0 : ferror(f) ? -EIO : -EINVAL;
+	fclose(f);
+	if (err)
+		log_error("%s %s: there is no \"-----BEGIN ... %s-----\" in it: it has to be PEM", what, path, kind);
 	return err;
 }
 
 static int set_tls(struct http_client *c, const struct exporter_opts *o)
 {
-	int err = check_file("OTLP certificate", o->ca_file);
+	int err = check_pem("OTLP certificate", o->ca_file, "CERTIFICATE");
 
-	err = err ? err : check_file("OTLP client certificate", o->cert_file);
-	err = err ? err : check_file("OTLP client key", o->key_file);
+	err = err ? err : check_pem("OTLP client certificate", o->cert_file, "CERTIFICATE");
+	err = err ? err : check_pem("OTLP client key", o->key_file, "PRIVATE KEY");
 	if (err)
 		return err;
 	curl_easy_setopt(c->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -390,6 +403,10 @@ static void describe_error(struct http_client *c, CURLcode code, struct http_res
 		break;
 	case CURLE_PEER_FAILED_VERIFICATION:
 		snprintf(r->error, sizeof(r->error), "%.180s (OTEL_EXPORTER_OTLP_CERTIFICATE names its CA)",
+			 c->curl_error[0] ? c->curl_error : curl_easy_strerror(code));
+		break;
+	case CURLE_SSL_CERTPROBLEM:
+		snprintf(r->error, sizeof(r->error), "%.160s (do --client-key and --client-certificate belong together?)",
 			 c->curl_error[0] ? c->curl_error : curl_easy_strerror(code));
 		break;
 	case CURLE_COULDNT_CONNECT:

@@ -14,6 +14,8 @@ from concurrent import futures
 import grpc
 import pytest
 
+from rig import SLOW, WIRESPAN
+
 OUT = pathlib.Path(os.environ.get("WS_OUT", ".output"))
 LOAD = OUT / "tests/tools/export_load"
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
@@ -291,6 +293,23 @@ def test_https_unknown_ca(pki):
         books, err = run_load("otlp-http", f"https://127.0.0.1:{s.port}/v1/traces", "limit_ms=500")
     assert books["out"] == 0 and s.calls == []
     assert "OTEL_EXPORTER_OTLP_CERTIFICATE names its CA" in err
+
+
+@pytest.mark.parametrize("what", ["ca", "cert", "key"])
+def test_tls_files_that_are_none(pki, what):
+    """Known before anything is sent, and not retried for ever."""
+    files = {"ca": pki / "ca.pem", "cert": pki / "client.pem", "key": pki / "client.key", what: __file__}
+    r = subprocess.run([WIRESPAN, "-e", "https://127.0.0.1:1", "--certificate", files["ca"], "--client-certificate",
+                        files["cert"], "--client-key", files["key"], "--control", "off", "-d", "1s"],
+                       capture_output=True, text=True, timeout=30 * SLOW)
+    assert r.returncode == 2 and f"{__file__}: there is no" in r.stderr and "PEM" in r.stderr, r.stderr
+
+
+def test_tls_key_of_another(pki):
+    with https_server(pki, client_needed=True) as s:
+        books, err = run_load("otlp-http", f"https://127.0.0.1:{s.port}/v1/traces", f"ca={pki}/ca.pem", "limit_ms=500",
+                              f"cert={pki}/client.pem", f"key={pki}/server.key")
+    assert books["out"] == 0 and "belong together?" in err, err
 
 
 def test_grpc_over_tls(pki):

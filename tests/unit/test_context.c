@@ -253,6 +253,18 @@ static void test_precedence(void **state)
 	expect(&ctx, T_MULTI, S_MULTI, 0);
 	extract(&ctx, (struct context_headers){ MULTI, .b3_sampled = STR("maybe") });
 	expect(&ctx, T_MULTI, S_MULTI, 1);
+	assert_false(ctx.deny);
+	/* A decision alone. */
+	extract(&ctx, (struct context_headers){ .b3 = STR("0") });
+	assert_true(!ctx.valid && ctx.deny);
+	extract(&ctx, (struct context_headers){ .b3_sampled = STR("false") });
+	assert_true(!ctx.valid && ctx.deny);
+	extract(&ctx, (struct context_headers){ .b3 = STR("1"), .b3_sampled = STR("maybe") });
+	assert_false(ctx.valid || ctx.deny);
+	extract(&ctx, (struct context_headers){ .b3_sampled = STR("0"), .b3_flags = STR("1") });
+	assert_false(ctx.valid || ctx.deny);
+	extract(&ctx, (struct context_headers){ .traceparent = STR(GOOD), .n_traceparent = 1, .b3 = STR("0") });
+	assert_true(ctx.valid && !ctx.deny);
 	extract(&ctx, (struct context_headers){ .b3_trace_id = STR(T_MULTI) });
 	assert_false(ctx.valid);
 	extract(&ctx, (struct context_headers){ .b3_sampled = STR("1"), .b3_span_id = STR(S_MULTI) });

@@ -188,6 +188,8 @@ static void test_mistakes(void **state)
 	assert_mistake("--endpoint http:///x",
 		       "wirespan: --endpoint: http:///x names no host, as in http://collector:4318\n");
 	assert_mistake("--headers secret", "wirespan: --headers: an item is not of the form key=value\n");
+	assert_mistake("--headers content-Length=3", "wirespan: --headers: content-Length is not for you to say: the exporter's "
+		       "own depends on what it sends\n");
 	assert_mistake("--headers a=%zz", "wirespan: --headers: the value of a is not percent-encoded\n");
 	assert_mistake("--client-key k", "wirespan: client-key: needs client-certificate as well\n");
 	assert_mistake("--evidence-off thread,luck",
@@ -507,13 +509,14 @@ static void test_print_values(void **state)
 	size_t len;
 	FILE *f = open_memstream(&text, &len);
 
-	assert_int_equal(parse_config("capture: 4K\n", "--port 80 --timeout 1500ms", env), 0);
+	assert_int_equal(parse_config("capture: 4K\n", "--port 80 --timeout 1500ms -e http://bob:xyzzy@c:1/a@b", env), 0);
 	opts__print_values(&o, f);
 	fclose(f);
 	assert_null(strstr(text, "xyzzy"));
 	assert_non_null(strstr(text, "\ncapture                  4KiB                             file, line 1\n"));
 	assert_non_null(strstr(text, "\nport                     80                               flag\n"));
 	assert_non_null(strstr(text, "\ntimeout                  1500ms                           flag\n"));
+	assert_non_null(strstr(text, "\nendpoint                 http://*********@c:1/a@b/v1/traces flag"));
 	assert_non_null(strstr(text, "authorization=****,k=****        OTEL_EXPORTER_OTLP_HEADERS\n"));
 	free(text);
 	for (size_t i = 0; i < opt_rows_cnt; i++) {

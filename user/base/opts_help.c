@@ -191,6 +191,15 @@ static void format_origin(const struct opts *o, const struct opt_row *r, char *b
 	}
 }
 
+/* Who may read this need not know who may send spans. */
+static void hide_credentials(char *url)
+{
+	char *host = strstr(url, "://"), *at = host ? strchr(host, '@') : NULL;
+
+	if (at && host + 3 + strcspn(host + 3, "/?#") > at)
+		memset(host + 3, '*', (size_t)(at - host - 3));
+}
+
 void opts__print_values(const struct opts *o, FILE *out)
 {
 	fprintf(out, "%-24s %-32s %s\n", "OPTION", "VALUE", "FROM");
@@ -198,6 +207,7 @@ void opts__print_values(const struct opts *o, FILE *out)
 		char value[VALUE_LEN], origin[96];
 
 		opt_value__format(o, &opt_rows[i], value, sizeof(value));
+		hide_credentials(value);
 		for (char *p = value; *p; p++) {
 			if ((unsigned char)*p < 0x20 || *p == 0x7f)
 				*p = '?';

@@ -34,7 +34,7 @@ const struct opt_row opt_rows[] = {
 	{ .name = "port", .type = OPT_LIST, .offset = AT(port), .group = SELECTION, .arg = "LIST",
 	  .check = opt_check__ports, .top = 3, .help = "trace the processes that listen there: 80,8000-8010" },
 	{ .name = "include", .type = OPT_LIST, .offset = AT(include), .group = SELECTION, .arg = "GLOB",
-	  .help = "trace only services or executables that match" },
+	  .help = "of what --pid, --exe and --port name together, or of all: only services or executables that match" },
 	{ .name = "exclude", .type = OPT_LIST, .offset = AT(exclude), .group = SELECTION, .arg = "GLOB",
 	  .help = "leave out services or executables that match" },
 	{ .name = "exclude-path", .type = OPT_LIST, .offset = AT(exclude_path), .group = SELECTION, .arg = "GLOB",

@@ -340,6 +340,18 @@ static bool has_control(const char *value, size_t len)
 	return false;
 }
 
+/* What the exporter says of its own request. */
+static bool frames_request(const char *name, size_t len)
+{
+	static const char *const own[] = { "content-length", "content-type", "content-encoding", "transfer-encoding", "connection",
+					   "te", "trailer", "upgrade", "expect" };
+
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		if (strlen(own[i]) == len && !strncasecmp(own[i], name, len))
+			return true;
+	return false;
+}
+
 /* Messages must not repeat values here: they are credentials. */
 static int check_header(const char *item, size_t len, char *why, size_t size)
 {
@@ -360,6 +372,10 @@ static int check_header(const char *item, size_t len, char *why, size_t size)
 			snprintf(why, size, "an item does not begin with a header name and '='");
 			return -EINVAL;
 		}
+	}
+	if (frames_request(item, key)) {
+		snprintf(why, size, "%.*s is not for you to say: the exporter's own depends on what it sends", (int)key, item);
+		return -EINVAL;
 	}
 	if (!is_percent_encoded(eq + 1, len - (size_t)(eq + 1 - item))) {
 		snprintf(why, size, "the value of %.*s is not percent-encoded", (int)key, item);

@@ -70,6 +70,7 @@ struct exchange {
 	uint32_t n_waiting;   /* server: calls of its that wait for their answer */
 	bool waiting;	      /* client: counted in its parent's n_waiting */
 	bool has_ctx;
+	bool denied; /* whoever sent it has decided that its trace is not to be sampled, and gave it no ids */
 	uint8_t ctx_trace[16], ctx_span[8], ctx_flags;
 
 	/* parent */

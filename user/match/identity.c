@@ -45,7 +45,7 @@ static void settle_root(struct match *m, struct exchange *x)
 	memcpy(&id, x->span_id, 8);
 	put_u64(x->trace_id, siphash__u64x3(&m->opts.key, id, 1, x->start));
 	put_u64(x->trace_id + 8, siphash__u64x3(&m->opts.key, id, 2, x->start) | 1);
-	x->flags = 0x03; /* sampled; the low 56 bits are random (W3C Trace Context level 2) */
+	x->flags = x->denied ? 0x02 : 0x03; /* sampled; the low 56 bits are random (W3C Trace Context level 2) */
 	x->span->flags = SPAN_FLAG_HAS_IS_REMOTE;
 }
 

@@ -248,6 +248,7 @@ static void add_attrs(struct exchange *x, const struct msg *msg)
 
 static void take_context(struct exchange *x, const struct trace_context *ctx)
 {
+	x->denied = ctx->deny;
 	if (!ctx->valid)
 		return;
 	x->has_ctx = true;

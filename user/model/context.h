@@ -9,6 +9,7 @@
 
 struct trace_context {
 	bool valid;	      /* ids below are set and not zero */
+	bool deny;	      /* without ids: a decision alone, not to sample (b3) */
 	uint8_t trace_id[16];
 	uint8_t span_id[8];
 	uint8_t flags;	      /* W3C flags: bit 0 sampled, bit 1 random */

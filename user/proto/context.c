@@ -183,6 +183,13 @@ int context__parse_b3(struct trace_context *ret, struct str value)
 	return finish(ret, &ctx) ? 0 : -EINVAL;
 }
 
+static bool denies(struct str decision)
+{
+	uint8_t flags = 1;
+
+	return decision.len && b3_state(decision, &flags) == 0 && !flags;
+}
+
 static void extract_b3_multi(struct trace_context *ret, const struct context_headers *h)
 {
 	struct trace_context ctx = { 0 };
@@ -210,4 +217,6 @@ void context__extract(struct trace_context *ret, const struct context_headers *h
 		return;
 	if (h->b3_trace_id.p)
 		extract_b3_multi(ret, h);
+	/* "{x-b3-sampled}" alone, in one header or in many; debug implies sampled. */
+	ret->deny = !ret->valid && (denies(h->b3) || (denies(h->b3_sampled) && !str__eq(h->b3_flags, STR("1"))));
 }

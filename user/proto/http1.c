@@ -707,6 +707,11 @@ static enum proto_verdict http1_detect(const uint8_t *data, size_t len)
 	response = i ? -1 : http1_head__is_response(data, len);
 	if (response > 0)
 		return PROTO_IS_RESPONSE;
+	/* What a server may take for a request is one here, too: read leniently, or counted as malformed. */
+	if (request < 0 && response < 0)
+		request = http1_head__resembles_request(data + i, len - i);
+	if (request > 0)
+		return PROTO_IS_REQUEST;
 	return request == 0 || response == 0 ? PROTO_MAYBE : PROTO_NO;
 }
 

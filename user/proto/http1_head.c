@@ -99,6 +99,24 @@ int http1_head__is_request(const uint8_t *data, size_t len, bool known_methods_o
 	return end + 1 == len ? 0 : is_version(data + end + 1, len - end - 1);
 }
 
+static bool is_blank(uint8_t c)
+{
+	return c == ' ' || c == '\t';
+}
+
+int http1_head__resembles_request(const uint8_t *data, size_t len)
+{
+	size_t i;
+
+	if (is_common_method(data, len) <= 0)
+		return -1;
+	for (i = 0; i < len && data[i] != ' '; i++)
+		;
+	for (; i < len && is_blank(data[i]); i++)
+		;
+	return i == len ? 0 : data[i] == '/' ? 1 : -1;
+}
+
 int http1_head__is_response(const uint8_t *p, size_t len)
 {
 	if (memcmp(p, "HTTP/1.", len < 7 ? len : 7) != 0)
@@ -129,22 +147,27 @@ static int parse_version(struct http1_head *h, const uint8_t *p)
 	return 0;
 }
 
+/* As lenient as servers are that go on (RFC 9112, 3): more blanks than one, control characters in the target. */
 static int parse_request_line(struct http1_head *h, const uint8_t *p, size_t len)
 {
-	const uint8_t *sp, *end = p + len, *target;
+	const uint8_t *sp, *end = p + len, *target, *version = end - 8;
 
 	for (sp = p; sp < end && http1_token_chars[*sp]; sp++)
 		;
 	if (sp == p || sp == end || *sp != ' ')
 		return -EBADMSG;
 	h->method = (struct str){ (const char *)p, (size_t)(sp - p) };
-	target = sp + 1;
-	for (sp = target; sp < end && *sp > ' ' && *sp != 0x7f; sp++)
+	for (target = sp; target < end && is_blank(*target); target++)
 		;
-	if (sp == target || end - sp != 9 || *sp != ' ')
-		return -EBADMSG;
+	for (sp = target; sp < end && *sp && !is_blank(*sp); sp++)
+		;
 	h->target = (struct str){ (const char *)target, (size_t)(sp - target) };
-	return parse_version(h, sp + 1);
+	if (sp == target || sp >= version)
+		return -EBADMSG;
+	for (; sp < version; sp++)
+		if (!is_blank(*sp))
+			return -EBADMSG;
+	return parse_version(h, version);
 }
 
 static int parse_status_line(struct http1_head *h, const uint8_t *p, size_t len)

@@ -37,6 +37,8 @@ ssize_t http1_head__parse(struct http1_head *h, bool request, const uint8_t *dat
 /* Is this the start of a request line or a status line? 1 yes, 0 too short to tell, -1 no. */
 int http1_head__is_request(const uint8_t *data, size_t len, bool known_methods_only);
 int http1_head__is_response(const uint8_t *data, size_t len);
+/* What is no request line, but begins like one: a common method and a path. The same answers. */
+int http1_head__resembles_request(const uint8_t *data, size_t len);
 
 /* A field's value: 0, or -1 if it is no content length, alone or in a list of equal ones (RFC 9110, 8.6). */
 int http1_head__content_length(struct str value, int64_t *ret);
