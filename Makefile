@@ -116,7 +116,7 @@ $(O)/bpf/wirespan_legacy.skel.h: $(O)/bpf/$(HOST_ARCH)-legacy/wirespan.bpf.o
 	$(call msg,SKEL,$@)
 	$(Q)$(BPFTOOL) gen skeleton $< name wirespan_legacy_bpf > $@
 
--include $(shell find $(O) -name '*.d' 2>/dev/null)
+-include $(shell find $(O) -path $(O)/tests/python -prune -o -name '*.d' -print 2>/dev/null)
 
 # ---- install ------------------------------------------------------------------------------------
 

@@ -84,8 +84,13 @@ node-versions: deps
 		(cd $$d && $$n/bin/node $$n/lib/node_modules/npm/bin/npm-cli.js install --no-fund --no-audit --loglevel=error \
 			node@$$v >/dev/null) || exit 1; done
 
-## make test-runtimes the same, with ten versions of Go (3 GB the first time)
-test-runtimes: go-toolchains runtimes
+.PHONY: python-versions
+## make python-versions  further builds of CPython, for `make runtimes` and `make accuracy` (800 MB)
+python-versions: deps
+	$(Q)tests/tools/pythons.sh $(O)/tests/python
+
+## make test-runtimes the same, with ten versions of Go (3 GB the first time) and nine more builds of CPython
+test-runtimes: go-toolchains python-versions runtimes
 
 .PHONY: verifier
 ## make verifier     instructions of every program, and what this kernel's verifier makes of them (root; ARGS=--max)

@@ -131,10 +131,13 @@ def frameworks():
 def interpreters():
     """{version: executable} of the CPythons from 3.8 on that this machine has."""
     found = {}
-    for exe in [*sorted(PYENV.glob("versions/3.*/bin/python3")), pathlib.Path("/usr/bin/python3")]:
+    for exe in [*sorted(PYENV.glob("versions/3.*/bin/python3")), *sorted(OUT.glob("tests/python/*/python3")),
+                pathlib.Path("/usr/bin/python3")]:
         r = subprocess.run([exe, "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"], capture_output=True, text=True)
         if not r.returncode and tuple(map(int, r.stdout.split(".")[:2])) >= (3, 8):
-            found[f"{r.stdout.strip()}{' of the distribution' if exe.parent == pathlib.Path('/usr/bin') else ''}"] = exe
+            version, where = r.stdout.strip(), exe.parent.name
+            found[version + (" of the distribution" if exe.parent == pathlib.Path("/usr/bin") else
+                             "" if where == "bin" else " with a Java project" if where == version else f" in a root of {where}")] = exe
     return found
 
 

@@ -128,7 +128,7 @@ def test_never_answered(services, traced, tag, tmp_path, mode, family, how):
         if how == "shutdown":
             c.s.shutdown(socket.SHUT_RDWR)
             time.sleep(0.5)
-    time.sleep(1 if mode == "deaf" else 0)
+    time.sleep(SLOW if mode == "deaf" else 0)
     mine = assert_exact(t.stop(), tag, 1, ["n0"])
     client = next(s for s in mine if s.kind == CLIENT)
     assert client.status == 2 and client.attrs["error.type"] == "client_closed" and client.code is None

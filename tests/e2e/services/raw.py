@@ -4,7 +4,7 @@
     threads   a thread per connection, answers every request; closes after "Connection: close"
     half      reads to the end of the stream, then answers, then closes (a half-closed client)
     never     reads and never answers
-    deaf      reads one request, and closes a second later without having looked again
+    deaf      reads one request, and closes a second (WS_SLOW times that) later without having looked again
     reset     answers the first BYTES of the response, then resets
     pass      accepts in one process, hands the socket to another (SCM_RIGHTS), which answers
     dup       answers on a duplicate of the descriptor and closes the original first
@@ -51,7 +51,7 @@ def never(s):
 
 def deaf(s):
     read_head(s)
-    time.sleep(1)
+    time.sleep(float(os.environ.get("WS_SLOW", "1")))
     s.close()
 
 
