@@ -224,26 +224,32 @@ int rt_queue_wait(struct pt_regs *regs)
 	return 0;
 }
 
-/* SimpleQueue.get() has returned an item: its thread works on that until the next. */
+/*
+ * SimpleQueue.get() has returned an item: its thread works on that until the next. Since 3.14 threads run in a context of
+ * their own, which may be a copy of whoever was the first to need them: what the item is about takes its place.
+ */
 SEC("uretprobe")
 int rt_queue_got(struct pt_regs *regs)
 {
-	struct object_key key = object_key(PT_REGS_RC(regs));
-	struct ws_runtime *rt = runtime_of(key.tgid);
+	struct object_key key = object_key(PT_REGS_RC(regs)), own = key;
 	struct thread_state *ts;
 	struct queued *q;
+	struct caller c;
 
-	if (!rt)
+	if (!caller_read(&c))
 		return 0;
 	q = key.addr ? bpf_map_lookup_elem(&items, &key) : NULL;
-	ts = q ? thread_state(task_current()) : thread_state_now();
+	own.addr = c.l.ctx;
+	if (own.addr && key.addr && (q || is_work_item(key.addr)))
+		bpf_map_delete_elem(&bindings, &own);
+	ts = q ? thread_state(task_current()) : c.ts;
 	if (!ts)
 		return 0;
 	if (q) {
 		if (cfg.work_events)
-			tell_work(ts, q, rt, key.addr);
+			tell_work(ts, q, c.rt, key.addr);
 		ts->tok = q->tok;
-		ts->tok_ctx = 0;
+		ts->tok_ctx = c.l.ctx;
 		ts->window = 0;
 		bpf_map_delete_elem(&items, &key);
 	} else if (ts->tok.flags & WS_TOKEN_ITEM || ts->tok.kind == WS_TOK_PROVISIONAL) {

@@ -427,10 +427,13 @@ static APART void context_writes(struct thread_state *ts, struct task_struct *ta
 	}
 	if (ts->tok_ctx == l.ctx && tok->kind == WS_TOK_THREAD && !(tok->flags & WS_TOKEN_NONBLOCK))
 		return;
-	if (!work_now(ts, &l, tok)) {
-		tok->sock = 0;
-		tok->kind = l.fiber ? l.fiber : WS_TOK_CONTEXT;
-	}
+	if (work_now(ts, &l, tok))
+		return;
+	/* Since 3.14 a thread that was made in a request begins in a context of its own, which nothing is bound to. */
+	if (tok->kind == WS_TOK_PROVISIONAL)
+		return;
+	tok->sock = 0;
+	tok->kind = l.fiber ? l.fiber : WS_TOK_CONTEXT;
 }
 
 #endif

@@ -220,6 +220,9 @@ def rows():
     for version, exe in interpreters().items():
         out.append(Row(f"asyncio streams on CPython {version}", [str(exe), str(SERVICES / "streams.py")], ASGI,
                        short=version.startswith("3.11") and "distribution" in version, python=version))
+        if int(version.split(".")[1]) >= 14:  # a pool's worker begins in a copy of the context that was the first to need it
+            out.append(Row(f"CPython {version}, threads inherit contexts", [str(exe), str(SERVICES / "streams.py")], ASGI,
+                           env={"PYTHON_THREAD_INHERIT_CONTEXT": "1"}, python=version))
     return out
 
 
