@@ -42,9 +42,9 @@ SELECTION = [
     *(f"{E2E}{name}.py" for name in ("smoke", "syscalls", "counts", "causality", "context", "runtimes", "namespaces", "input",
                                      "running")),
     "-k", "test_smoke or test_bodies_read_by_splice or (test_io_uring and (uring-tcp or wq-unix)) or test_short_lived or "
-    "(who_waits and epoll) or (test_never_answered and deaf-unix-close) or (test_failed_connects and refused) or test_received or test_equal_port_pairs or "
-    "test_joined_through or test_proven_by or test_kill_9 or test_command or test_refused_plan or test_features_names or "
-    "test_without_root or test_without_a_capability or test_without_btf"]
+    "(who_waits and epoll) or (test_never_answered and deaf-unix-close) or (test_failed_connects and refused) or "
+    "test_received or test_equal_port_pairs or test_joined_through or test_proven_by or test_kill_9 or test_command or "
+    "test_refused_plan or test_features_names or test_without_root or test_without_a_capability or test_without_btf"]
 # Below $WS_OUT, made by test-vm-full; the program is named by tests/rig/golang.py.
 SELECTION_NEEDS = ("tests/tools/verifier", "tests/go/accuracy_services_go-*")
 # That it traces at all, exactly, or says why not.
