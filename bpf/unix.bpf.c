@@ -105,7 +105,10 @@ int kp_unix_shutdown(struct pt_regs *ctx)
 	return unix_shuts(BPF_CORE_READ(sock, sk), (int)PT_REGS_PARM2(ctx));
 }
 
-/* Most descriptors are files, and most threads nobody's that is traced: those have no state. */
+/*
+ * Attached when the first request has been seen on AF_UNIX: every close(2) of the machine passes here. Most descriptors are
+ * files, and most threads nobody's that is traced: those have no state.
+ */
 static __always_inline struct file *traced_file(__u64 fd)
 {
 	struct thread_state *ts = thread_state_now();
@@ -114,7 +117,7 @@ static __always_inline struct file *traced_file(__u64 fd)
 }
 
 SEC("tracepoint/syscalls/sys_enter_close")
-int end_close(struct trace_event_raw_sys_enter *ctx)
+int late_close(struct trace_event_raw_sys_enter *ctx)
 {
 	struct file *file = traced_file(ctx->args[0]);
 	struct sock *sk = file_sock(file);
@@ -123,7 +126,7 @@ int end_close(struct trace_event_raw_sys_enter *ctx)
 }
 
 SEC("tracepoint/syscalls/sys_enter_shutdown")
-int end_shutdown(struct trace_event_raw_sys_enter *ctx)
+int late_shutdown(struct trace_event_raw_sys_enter *ctx)
 {
 	return unix_shuts(file_sock(traced_file(ctx->args[0])), (int)ctx->args[1]);
 }

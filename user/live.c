@@ -47,7 +47,7 @@
 #define FLUSH_LOOK_NS 50000000ull
 
 /* pipeline thread -> control thread */
-enum note_type { NOTE_WANT, NOTE_PROC, NOTE_LISTEN, NOTE_TELEMETRY, NOTE_SERVES };
+enum note_type { NOTE_WANT, NOTE_PROC, NOTE_LISTEN, NOTE_TELEMETRY, NOTE_SERVES, NOTE_UNIX };
 
 struct note {
 	uint32_t type;
@@ -145,6 +145,13 @@ static void on_serves(void *ctx, uint32_t tgid)
 
 	if (l->follow && follow__serves(l->follow, tgid))
 		put_note(l, &n, NULL, 0);
+}
+
+static void on_over_unix(void *ctx)
+{
+	struct note n = { .type = NOTE_UNIX };
+
+	put_note(ctx, &n, NULL, 0);
 }
 
 static void on_control(void *ctx, uint64_t sock, const struct ws_ctl *c)
@@ -263,6 +270,14 @@ static void sweep(struct live *l, uint64_t now)
 	l->sweep_due = now + SWEEP_NS;
 }
 
+static void watch_unix(struct live *l)
+{
+	int err = loader__watch_unix(l->loader);
+
+	if (err)
+		log_debug("ends of AF_UNIX connections cannot be seen, and are looked for: %s", strerror(-err));
+}
+
 static void sweep_soon(struct live *l, uint64_t now)
 {
 	if (l->sweep_due > now + SWEEP_SOON_NS)
@@ -356,6 +371,9 @@ static void take_note(void *ctx, const void *rec, size_t len)
 		break;
 	case NOTE_SERVES:
 		follow__process(l->follow, n->tgid);
+		break;
+	case NOTE_UNIX:
+		watch_unix(l);
 		break;
 	}
 }
@@ -606,6 +624,7 @@ static int open_pipeline(struct live *l)
 		.listening = on_listening,
 		.proc = on_proc,
 		.serves = on_serves,
+		.over_unix = on_over_unix,
 		.ctx = l,
 	};
 	struct source_opts so = { .next = pipeline__event };

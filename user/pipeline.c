@@ -2,6 +2,7 @@
 #include "user/pipeline.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 
 #include "user/base/mem.h"
 #include "user/enrich/enrich.h"
@@ -20,6 +21,7 @@ struct pipeline {
 	struct sample_next to_batch;
 	struct batch_queue *q;
 	uint64_t now;
+	bool over_unix; /* it was told */
 };
 
 /* ---- edges between the stages ---------------------------------------------------------------------- */
@@ -61,7 +63,14 @@ static void telemetry_receiver(void *ctx, uint32_t tgid)
 
 static void on_msg(void *ctx, struct stream_conn *c, const struct msg *m, const struct transfer *t)
 {
-	match__msg(((struct pipeline *)ctx)->match, c, m, t);
+	struct pipeline *p = ctx;
+
+	match__msg(p->match, c, m, t);
+	if (c->info.family == AF_UNIX && !p->over_unix) {
+		p->over_unix = true;
+		if (p->hooks.over_unix)
+			p->hooks.over_unix(p->hooks.ctx);
+	}
 }
 
 static void on_conn_new(void *ctx, struct stream_conn *c, uint64_t ts)

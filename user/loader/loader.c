@@ -292,6 +292,11 @@ int loader__sweep(struct loader *l)
 	return err;
 }
 
+int loader__watch_unix(struct loader *l)
+{
+	return programs__attach_late(&l->p);
+}
+
 static int put_proc(struct loader *l, const struct ws_proc_ctl *c)
 {
 	int err = bpf_map_update_elem(programs__map(&l->p, "procs"), &c->tgid, c, BPF_ANY);

@@ -42,6 +42,8 @@ void loader__on_record(struct loader *l, void (*fn)(void *ctx, const void *rec, 
 int loader__existing_sockets(struct loader *l);
 /* Control thread: has the kernel tell of AF_UNIX sockets that were closed since the last time (events in the ring). */
 int loader__sweep(struct loader *l);
+/* Control thread, once: requests travel on AF_UNIX; from now on the kernel tells at once. 0 or -errno. */
+int loader__watch_unix(struct loader *l);
 
 /*
  * Control thread. flags: WS_PROC_*, decided on what happened up to `as_of`; 0: nothing, or no longer there. What the

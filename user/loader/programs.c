@@ -20,7 +20,9 @@
 #include "bpf/wirespan_legacy.skel.h"
 
 /* Where tracepoints of system calls are not permitted, plan socket goes on without (as without waits). */
-#define OPTIONAL "end_"
+#define END_CONNECT "end_connect"
+/* Attached when they are needed. */
+#define LATE "late_"
 
 /* Programs that belong to some plans, by the beginning of their name; all others run in every plan. */
 static const struct {
@@ -33,8 +35,8 @@ static const struct {
 	{ "sys_", 1u << PLAN_SYSCALL },
 	{ "sock_send", 1u << PLAN_SOCKET },
 	{ "sock_recv", 1u << PLAN_SOCKET },
-	{ "end_connect", 1u << PLAN_SOCKET },
-	{ OPTIONAL, 1u << PLAN_SOCKET | 1u << PLAN_SYSCALL },
+	{ END_CONNECT, 1u << PLAN_SOCKET },
+	{ LATE, 1u << PLAN_SOCKET | 1u << PLAN_SYSCALL },
 };
 
 static bool starts_with(const char *s, const char *prefix)
@@ -58,7 +60,8 @@ static bool is_wait(const struct bpf_program *prog)
 /* Iterators are run, not attached. */
 static bool attached_at_start(const struct bpf_program *prog)
 {
-	return !is_wait(prog) && !uprobe__is_runtime(prog) && !starts_with(bpf_program__section_name(prog), "iter/");
+	return !is_wait(prog) && !uprobe__is_runtime(prog) && !starts_with(bpf_program__section_name(prog), "iter/") &&
+	       !starts_with(bpf_program__name(prog), LATE);
 }
 
 /* Functions come and go between kernels: a program whose function is not there is left out. */
@@ -283,10 +286,22 @@ int programs__attach(struct programs *p, const char **ret_name)
 			continue;
 		*ret_name = bpf_program__name(prog);
 		err = attach_one(p, prog);
-		if (err && !starts_with(*ret_name, OPTIONAL))
+		if (err && strcmp(*ret_name, END_CONNECT) != 0)
 			return err;
 	}
 	return 0;
+}
+
+int programs__attach_late(struct programs *p)
+{
+	struct bpf_program *prog;
+	int err = 0;
+
+	bpf_object__for_each_program(prog, p->obj) {
+		if (!err && bpf_program__autoload(prog) && starts_with(bpf_program__name(prog), LATE))
+			err = keep_link(p, bpf_program__attach(prog));
+	}
+	return err;
 }
 
 void programs__detach(struct programs *p)

@@ -39,6 +39,8 @@ int programs__configure(struct programs *p, const struct loader_opts *o);
 int programs__load(struct programs *p);
 /* On error *ret_name is the program that could not be attached. */
 int programs__attach(struct programs *p, const char **ret_name);
+/* What costs the machine more than most of its connections are worth: where plans need it for AF_UNIX. 0 or -errno. */
+int programs__attach_late(struct programs *p);
 void programs__detach(struct programs *p);
 void programs__close(struct programs *p);
 
