@@ -66,6 +66,7 @@ class Row:
     python: str = ""
     limit: int = 512     # connections that the server takes at once
     also: bool = False   # `make test` runs it with impatience too
+    hurried: float = 1.0 # at the most that bar where calls are made again
 
 
 def module(name):
@@ -146,7 +147,8 @@ def go_rows():
     legs = ["n1a", "n1b", "n1c", "n1d"]
 
     def row(name, build, mode="", at=(), **kw):
-        return Row(name, [build], list(at) or legs, env={"MODE": mode, **kw.pop("env", {})}, **kw)
+        # A goroutine that a request started and that asks twice may have done so for another.
+        return Row(name, [build], list(at) or legs, env={"MODE": mode, **kw.pop("env", {})}, hurried=0.6, **kw)
 
     system = golang.Build(SERVICES / "go")
     out = [row(f"Go {system.version}, net/http", system, short=True, also=True),
@@ -302,7 +304,8 @@ def ways_of(row, a):
 def show(row, connections, way, cell):
     """Prints the cell; True if it is as good as it has to be."""
     up = cell["given_up"]
-    good = not cell["wrong"] and not up["wrong"] and cell["right"] >= row.bar * cell["expected"]
+    bar = min(row.bar, row.hurried) if way == "impatient" else row.bar
+    good = not cell["wrong"] and not up["wrong"] and cell["right"] >= bar * cell["expected"]
     why = [f"{n} × {w}" for w, n in sorted(cell["why"].items(), key=lambda x: -x[1])]
     if up["expected"]:
         why.append(f"of requests that were given up {up['right']} right, {up['wrong']} wrong, {up['missing']} missing")

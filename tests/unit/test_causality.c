@@ -585,6 +585,45 @@ static void test_goroutine_drains(void **state_)
 	}
 }
 
+/* Asked once more, because no answer came: whose call that was is not known either, but nothing was drained. */
+static void test_goroutine_asks_again(void **state_)
+{
+	for (int answered = 0; answered < 2; answered++) {
+		struct end s, c, c2, s2;
+		struct ws_token tok;
+
+		start();
+		front(&s, &c);
+		s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+		announce(&s2);
+		tok = taken_over(&s, 41);
+		reads(&s2, 8, "/other");
+		calls(&c, 5, "/again", &tok);
+		if (answered)
+			gets_answer(&c, 5);
+		else
+			state(&c, WS_SS_ABANDONED, 0);
+		c2 = make_end(PROC_A, WS_ROLE_CLIENT, 50009, 9000);
+		announce(&c2);
+		goes_out(&c2, "/again", &tok);
+		proc(PROC_A, 41, WS_PROC_GOROUTINE_EXIT);
+		tok.heirs[0] = 42;
+		goes_out(&c2, "/single", &tok);
+		proc(PROC_A, 42, WS_PROC_GOROUTINE_EXIT);
+		answers(&s, 7);
+		answers(&s2, 8);
+		end_story();
+		for (size_t i = 0; i < t.n; i++)
+			if (t.spans[i]->kind == SPAN_CLIENT && str__eq(t.spans[i]->target, STR("/again")))
+				assert_root(t.spans[i], "its goroutine did more than one piece of work");
+		if (answered)
+			assert_root(span_of(SPAN_CLIENT, "/single"), "what requests start in this process has drained queues");
+		else
+			assert_parent(span_of(SPAN_CLIENT, "/single"), span_of(SPAN_SERVER, "/in"), "goroutine-inherited");
+		end_test();
+	}
+}
+
 static void test_pipelined_and_late(void **state_)
 {
 	struct ws_token tok;
@@ -1277,6 +1316,7 @@ int main(void)
 		cmocka_unit_test(test_thread_that_reads_others),
 		cmocka_unit_test(test_pipelined_in_one_read),
 		cmocka_unit_test(test_pipelined_and_late), cmocka_unit_test(test_goroutine_drains),
+		cmocka_unit_test(test_goroutine_asks_again),
 		cmocka_unit_test(test_context_woken), cmocka_unit_test(test_goroutine_works_on),
 		cmocka_unit_test(test_goroutine_of_others),
 		cmocka_unit_test(test_thread_that_reads_a_body), cmocka_unit_test(test_goroutine),

@@ -63,19 +63,41 @@ static void judge_heir(struct exchange *x, bool drained, const char *why)
 		x->edge = EDGE_FINAL;
 }
 
-/* More than one: a thread that drains a queue calls for whoever filled it. */
-static uint32_t calls_of(const struct match *m, uint32_t tid)
+/* What one of them has asked for. */
+struct calls {
+	uint32_t n, answered;
+	bool all_alone, same; /* nobody else was there at any; all for the same */
+	uint64_t key;
+};
+
+static void add_call(struct calls *c, const struct exchange *x)
 {
-	uint32_t n = 0;
+	if (!c->n++)
+		*c = (struct calls){ .n = 1, .all_alone = true, .same = true, .key = x->request_key };
+	c->same &= x->request_key && x->request_key == c->key;
+	c->all_alone &= x->alone;
+	c->answered += x->answered;
+}
+
+/* More than one, and not the same once more because no answer came: that is what draining a queue looks like. */
+static bool drains(const struct calls *c)
+{
+	return c->n > 1 && !(c->same && c->answered <= 1);
+}
+
+static struct calls calls_of_thread(const struct match *m, uint32_t tid)
+{
+	struct calls c = { 0 };
 
 	for (const struct exchange *x = m->provisional; x; x = x->child_next)
-		n += x->tid == tid && !is_heir(x);
-	return n;
+		if (x->tid == tid && !is_heir(x))
+			add_call(&c, x);
+	return c;
 }
 
 void heirs__on_thread_exit(struct match *m, uint32_t tid)
 {
-	bool one = calls_of(m, tid) == 1;
+	struct calls c = calls_of_thread(m, tid);
 	struct exchange **at = &m->provisional, *x;
 
 	while ((x = *at)) {
@@ -85,9 +107,9 @@ void heirs__on_thread_exit(struct match *m, uint32_t tid)
 		}
 		*at = x->child_next;
 		x->child_next = NULL;
-		if (!one)
+		if (drains(&c))
 			note_drain(m, x->tgid);
-		judge_heir(x, !one, "its thread did more than one piece of work");
+		judge_heir(x, c.n > 1, "its thread did more than one piece of work");
 		exchange__put(x);
 	}
 }
@@ -106,24 +128,20 @@ static bool heir_ended(struct exchange *x, uint32_t number)
 	return !is_heir(x);
 }
 
-/* More than one call, while there were others that they may have been for. */
-static bool drained(const struct match *m, uint32_t tgid, uint32_t number)
+static struct calls calls_of_goroutine(const struct match *m, uint32_t tgid, uint32_t number)
 {
-	bool all_alone = true;
-	uint32_t n = 0;
+	struct calls c = { 0 };
 
-	for (const struct exchange *x = m->provisional; x; x = x->child_next) {
-		if (!made_by(x, tgid, number))
-			continue;
-		all_alone &= x->alone;
-		n++;
-	}
-	return n > 1 && !all_alone;
+	for (const struct exchange *x = m->provisional; x; x = x->child_next)
+		if (made_by(x, tgid, number))
+			add_call(&c, x);
+	return c;
 }
 
 void heirs__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number)
 {
-	bool refuse = drained(m, tgid, number);
+	struct calls c = calls_of_goroutine(m, tgid, number);
+	bool refuse = c.n > 1 && !c.all_alone; /* they may have been for others */
 	struct exchange **at = &m->provisional, *x;
 
 	while ((x = *at)) {
@@ -133,7 +151,7 @@ void heirs__on_goroutine_exit(struct match *m, uint32_t tgid, uint32_t number)
 		}
 		*at = x->child_next;
 		x->child_next = NULL;
-		if (refuse)
+		if (refuse && drains(&c))
 			note_drain(m, tgid);
 		judge_heir(x, refuse, "its goroutine did more than one piece of work");
 		exchange__put(x);
