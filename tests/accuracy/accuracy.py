@@ -169,7 +169,8 @@ def node_rows():
     service = SERVICES / "node_app.js"
 
     def row(name, exe, legs, mode="", **kw):
-        return Row(name, [str(exe), str(service)], legs, env={"MODE": mode, **kw.pop("env", {})}, **kw)
+        # It asks again in a timer's callback, and a request that was given up may still be at work.
+        return Row(name, [str(exe), str(service)], legs, env={"MODE": mode, **kw.pop("env", {})}, hurried=0, **kw)
 
     exe = node.system()
     out = [row(f"Node.js {node.version(exe)}: http, fetch", exe, ASGI, bar=0.99, short=True, also=True),
