@@ -46,6 +46,14 @@ static struct stream *stream_of(void *ctx)
 	return ((struct pipeline *)ctx)->stream;
 }
 
+/* What tests/accuracy runs. */
+static bool is_proxy(void *ctx, uint32_t tgid)
+{
+	static const char *const names[] = { "haproxy", "nginx", "envoy", "traefik", "caddy", NULL };
+
+	return enrich__runs(((struct pipeline *)ctx)->enrich, tgid, names);
+}
+
 static enum match_selection selection_of(void *ctx, uint32_t tgid)
 {
 	struct pipeline *p = ctx;
@@ -212,6 +220,7 @@ static bool make_match(struct pipeline *p, const struct opts *o, const struct si
 		.trace_telemetry = !o->default_excludes,
 		.exclude_paths = o->exclude_path,
 		.selection = selection_of,
+		.is_proxy = is_proxy,
 		.stream = stream_of,
 		.telemetry_receiver = o->default_excludes ? telemetry_receiver : NULL,
 		.next = enrich_push,

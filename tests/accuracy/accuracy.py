@@ -271,7 +271,8 @@ def measure(row, connections, way, edges, directory):
     cell = judge([s for s in mine if s.rid not in again], got, sum(n for (rid, _), n in truth.items() if rid not in again))
     given_up = judge([s for s in mine if s.rid in again], got, sum(n for (rid, _), n in truth.items() if rid in again))
     assert way != "impatient" or given_up["expected"], "nothing was given up"
-    return {**cell, "given_up": given_up}
+    warm_up = [s for s in spans.tagged(got, f"{tag}w") if s.kind == CLIENT and s.leg in row.legs]  # where pools grow
+    return {**cell, "given_up": given_up, "warm_up_wrong": judge(warm_up, got, 0)["wrong"]}
 
 
 ASKED = re.compile(r"^/r/([^/]+)/(\w+)$")
@@ -306,8 +307,11 @@ def show(row, connections, way, cell):
     """Prints the cell; True if it is as good as it has to be."""
     up = cell["given_up"]
     bar = min(row.bar, row.hurried) if way == "impatient" else row.bar
-    good = not cell["wrong"] and not up["wrong"] and cell["right"] >= bar * cell["expected"]
+    good = not (cell["wrong"] or up["wrong"] or cell["warm_up_wrong"]) and cell["right"] >= bar * cell["expected"]
+    good = good and cell["seen"] >= 0.99 * cell["expected"]  # what nobody saw cannot be wrong
     why = [f"{n} × {w}" for w, n in sorted(cell["why"].items(), key=lambda x: -x[1])]
+    if cell["warm_up_wrong"]:
+        why.append(f"**{cell['warm_up_wrong']} wrong in the warm-up**")
     if up["expected"]:
         why.append(f"of requests that were given up {up['right']} right, {up['wrong']} wrong, {up['missing']} missing")
     print(f"| {row.name} | {connections}{', ' * bool(way)}{way} | {cell['expected']} | {cell['right']} | {cell['wrong']} | "

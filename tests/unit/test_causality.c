@@ -394,7 +394,7 @@ static void test_thread_after_answer(void **state_)
 	calls(&c, 7, "/late", &tok);
 	gets_answer(&c, 7);
 	end_story();
-	assert_root(span_of(SPAN_CLIENT, "/late"), NULL);
+	assert_root(span_of(SPAN_CLIENT, "/late"), "its request was over");
 	end_test();
 }
 

@@ -2,12 +2,25 @@
 /* What proxies pass on as it came (user/match/content.c). */
 #include "tests/unit/story.h"
 
+/* The front is a proxy that is known; without, its calls are laid to nobody by what is in them. */
+static void is_haproxy(void)
+{
+	struct ws_ev_proc e = { .ev = { .type = WS_EV_PROC, .len = sizeof(e), .ts = t.now++ } };
+
+	e.tgid = e.tid = PROC_A;
+	e.what = WS_PROC_EXEC;
+	strcpy(e.comm, "haproxy");
+	pipeline__event(t.p, &e.ev);
+}
+
 /* Two requests in a reactor that is not on the list, and what it passes on. */
-static void content_story(const char *other, bool abandoned)
+static void content_story(const char *other, bool abandoned, bool proxy)
 {
 	struct end s, s2, c;
 
 	start();
+	if (proxy)
+		is_haproxy();
 	front(&s, &c);
 	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
 	s.nonblock = s2.nonblock = c.nonblock = true;
@@ -36,14 +49,18 @@ static void test_content(void **state_)
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		struct span *call;
 
-		content_story(others[i], false);
+		content_story(others[i], false, true);
 		call = span_of(SPAN_CLIENT, "/in");
 		assert_non_null(call->evidence);
 		assert_string_equal(call->evidence, "content");
 		end_test();
 	}
+	/* A service asks for what a neighbour is asked for. */
+	content_story(others[0], false, false);
+	assert_root(span_of(SPAN_CLIENT, "/in"), "nothing tells whose work this is in an event loop");
+	end_test();
 	for (int abandoned = 0; abandoned < 2; abandoned++) {
-		content_story(same, abandoned);
+		content_story(same, abandoned, true);
 		assert_root(span_of(SPAN_CLIENT, "/in"), "nothing tells whose work this is in an event loop");
 		end_test();
 	}
@@ -58,6 +75,7 @@ static void test_content_of_its_own(void **state_)
 	struct span *first;
 
 	start();
+	is_haproxy();
 	front(&s, &c);
 	own = make_end(PROC_A, WS_ROLE_CLIENT, 50001, 8080);
 	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
@@ -97,6 +115,7 @@ static void test_content_among_rewritten(void **state_)
 	struct end s, c, own;
 
 	start();
+	is_haproxy();
 	front(&s, &c);
 	own = make_end(PROC_A, WS_ROLE_CLIENT, 50001, 8080);
 	s.nonblock = c.nonblock = own.nonblock = true;
@@ -139,6 +158,7 @@ static void test_read_ahead(void **state_)
 		struct end s, c;
 
 		start();
+		is_haproxy();
 		front(&s, &c);
 		s.nonblock = c.nonblock = true;
 		s.goroutine = 40;

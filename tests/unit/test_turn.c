@@ -45,20 +45,69 @@ static void is_answered(struct end *e, const struct ws_token *turn)
 
 static const struct ws_token outside = {.kind = WS_TOK_TURN};
 
-/* In the turn that read it: proven by itself, whatever else goes on. */
+/* In the turn that read it. What that has woken may be another's: believed when all were answered in turns of their own. */
 static void test_direct(void **state_)
 {
-	struct ws_token a;
+	for (int hidden = 0; hidden < 2; hidden++) {
+		struct ws_token a, b;
+
+		begin_story();
+		b = turn(&in[1], "/other");
+		a = turn(&in[0], "/in");
+		calls(&out[0], THREAD, "/out", &a);
+		a = goes_on(&out[0], &a);
+		is_answered(&in[1], hidden ? &outside : &b);
+		is_answered(&in[0], &a);
+		end_story();
+		if (hidden)
+			assert_root(span_of(SPAN_CLIENT, "/out"), "another request was answered outside of all turns meanwhile");
+		else
+			assert_parent(span_of(SPAN_CLIENT, "/out"), span_of(SPAN_SERVER, "/in"), "turn");
+		end_test();
+	}
+}
+
+/* /in wakes /other, which waits for it in the program: its call is made in /in's turn. */
+static void test_woken(void **state_)
+{
+	struct ws_token a, b;
 
 	begin_story();
 	turn(&in[1], "/other");
 	a = turn(&in[0], "/in");
-	calls(&out[0], THREAD, "/out", &a);
-	gets_answer(&out[0], THREAD);
-	is_answered(&in[1], &outside);
-	is_answered(&in[0], &outside);
+	calls(&out[0], THREAD, "/others", &a);
+	is_answered(&in[0], &a);
+	b = goes_on(&out[0], &a);
+	is_answered(&in[1], &b);
 	end_story();
-	assert_parent(span_of(SPAN_CLIENT, "/out"), span_of(SPAN_SERVER, "/in"), "turn");
+	assert_null(span_of(SPAN_CLIENT, "/others")->evidence);
+	end_test();
+}
+
+/*
+ * A limit beside another call: /other's queued call begins on the answer to /in's, both end on the answers to their other
+ * calls. Nothing is crossed.
+ */
+static void test_beside_another(void **state_)
+{
+	struct ws_token a, b, limited;
+
+	begin_story();
+	b = turn(&in[1], "/other");
+	a = turn(&in[0], "/in");
+	calls(&out[0], THREAD, "/limited", &a);
+	calls(&out[1], THREAD, "/beside", &a);
+	calls(&out[2], THREAD, "/others-beside", &b);
+	limited = goes_on(&out[0], &a);
+	calls(&out[0], THREAD, "/others", &limited);
+	goes_on(&out[0], &limited);
+	a = goes_on(&out[1], &a);
+	is_answered(&in[0], &a);
+	b = goes_on(&out[2], &b);
+	is_answered(&in[1], &b);
+	end_story();
+	assert_root(span_of(SPAN_CLIENT, "/others"), "another call of its request was on its way");
+	assert_parent(span_of(SPAN_CLIENT, "/others-beside"), span_of(SPAN_SERVER, "/other"), "turn");
 	end_test();
 }
 
@@ -147,7 +196,7 @@ static void test_crossed(void **state_)
 	a = goes_on(&out[0], &a);
 	is_answered(&in[0], &a);
 	end_story();
-	assert_parent(span_of(SPAN_CLIENT, "/first"), span_of(SPAN_SERVER, "/in"), "turn");
+	assert_root(span_of(SPAN_CLIENT, "/first"), "requests of this process are answered in each other's turns");
 	assert_root(span_of(SPAN_CLIENT, "/queued"), "requests of this process are answered in each other's turns");
 	assert_root(span_of(SPAN_CLIENT, "/second"), "requests of this process are answered in each other's turns");
 	assert_root(span_of(SPAN_CLIENT, "/later-second"), "requests of this process are answered in each other's turns");
@@ -227,7 +276,10 @@ static void test_timer(void **state_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_direct),	 cmocka_unit_test(test_continued),
+		cmocka_unit_test(test_direct),
+		cmocka_unit_test(test_woken),
+		cmocka_unit_test(test_beside_another),
+		cmocka_unit_test(test_continued),
 		cmocka_unit_test(test_continued_beside_a_long_one), cmocka_unit_test(test_crossed),
 		cmocka_unit_test(test_hidden),	 cmocka_unit_test(test_outlived),
 		cmocka_unit_test(test_alone),	 cmocka_unit_test(test_timer),

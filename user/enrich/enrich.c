@@ -175,6 +175,19 @@ static struct resource *resource_of(struct enrich *e, struct proc *p)
 	return e->unknown; /* out of memory: the next span tries again */
 }
 
+bool enrich__runs(struct enrich *e, uint32_t tgid, const char *const *names)
+{
+	const struct proc *p = proc_table__find(&e->procs, tgid, 0);
+	const struct desc *d = p && p->own ? p->own : p ? p->inherited : NULL;
+	struct attr a;
+	size_t at = 0;
+
+	while (d && procinfo__next(d->data, d->size, &at, &a))
+		if (str__eq(attr__key(&a), STR("process.executable.name")))
+			return a.type == ATTR_STR && str__in(a.s, names);
+	return !d && p && str__in(str__of(p->comm), names);
+}
+
 static struct resource *unknown_resource(void)
 {
 	struct resource *r = resource__new();

@@ -76,6 +76,8 @@ void enrich__proc_event(struct enrich *e, const struct ws_ev_proc *ev);
 void enrich__procinfo(struct enrich *e, const struct ws_ev_procinfo *ev);
 /* The process has a connection: it is described before its first span, so that a burst need not wait for it. */
 void enrich__expect(struct enrich *e, uint32_t tgid, uint64_t now_ns);
+/* Does the process run a program of one of these names (the last is NULL)? False as long as nothing is known of it. */
+bool enrich__runs(struct enrich *e, uint32_t tgid, const char *const *names);
 void enrich__push(struct enrich *e, struct span *s, uint64_t now_ns);
 void enrich__tick(struct enrich *e, uint64_t now_ns);
 void enrich__flush(struct enrich *e, uint64_t now_ns); /* end of input: nothing waits any longer */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Forwarding proxies (HAProxy, Envoy): reactors that pass requests on as they are. A call whose request line and
+ * Forwarding proxies (a list of tested ones, by the name of their executable): reactors that pass requests on as they are.
+ * (A service that calls others may well ask what a neighbour of that request was asked.) A call whose request line and
  * end-to-end fields are exactly those of one open request of its process is that request, passed on. Of two that are
  * equal none is taken, nor one of whose kind another was abandoned a moment ago: it may still be on its way. Nor is
  * one that is being passed on already, or whose kind the process asks for by itself (health checks).
@@ -17,7 +18,7 @@ bool content__find(struct match *m, struct exchange *x)
 	struct proc *p = proc__find(m, x->tgid, false);
 	struct exchange *found = NULL;
 
-	if (!p || p->opaque || !x->request_key)
+	if (!p || p->opaque || !x->request_key || !m->opts.is_proxy || !m->opts.is_proxy(m->opts.ctx, x->tgid))
 		return false;
 	for (struct exchange *s = p->live; s; s = s->live_next) {
 		if (s->request_key != x->request_key)

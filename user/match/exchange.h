@@ -100,7 +100,10 @@ struct exchange {
 	bool chain_broken; /* server: a call of it was refused: nor is what goes on from there believed */
 	bool doubtful;	  /* client: what went on from it outlived the request */
 	uint64_t sock;	  /* client: its connection, and that of the call whose answer it was made on; 0: none. server: with `context` */
-	uint64_t cause;
+	uint64_t cause, cause_at; /* turn: connection whose answer was read in it, and where that began. server: of the last that called */
+	bool direct;		  /* … it was that of the request itself */
+	struct exchange *asker;	  /* client: counted, in whose turn it was made, until it is answered */
+	uint32_t n_out, n_out_last; /* server: such calls on their way; of these, of that last turn */
 
 	/* join */
 	struct exchange *join_next, **join_at; /* its bucket's list; join_at NULL: not in it */
@@ -290,6 +293,7 @@ void content__abandoned(struct exchange *server);
 
 /* turn.c: the same for event loops whose callbacks are known. */
 void turn__find(struct match *m, struct exchange *x, const struct ws_token *token);
+void turn__call_over(struct exchange *x); /* its answer has come, or will not */
 void turn__answered(struct exchange *server, const struct ws_token *token);
 void turn__ended(struct exchange *server, bool aborted);
 void turn__tick(struct match *m, uint64_t now);

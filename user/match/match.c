@@ -218,6 +218,7 @@ void exchange__finish(struct match *m, struct exchange *x, uint64_t ts, bool abo
 		leave_out_telemetry(x); /* whoever does not answer has not said that it is somebody else's path */
 	x->end = ts;
 	parent__call_over(x);
+	turn__call_over(x);
 	if (x->server) {
 		parent__on_end(x, aborted);
 		live__remove(x);
@@ -384,6 +385,7 @@ static void on_response(struct match *m, struct exchange *x, const struct msg *m
 		on_telemetry(m, x, msg->flags);
 	x->answered = true;
 	parent__call_over(x);
+	turn__call_over(x);
 	x->resp_pos = msg->pos;
 	x->resp_end = UINT64_MAX;
 	x->span->display_status = span__dup(x->span, msg->status);
@@ -478,6 +480,7 @@ void match__conn_gone(void *ctx, struct stream_conn *c, uint64_t ts)
 		conn_unlink(mc, x);
 		x->conn = NULL;
 		parent__call_over(x);
+		turn__call_over(x);
 		if (x->server) {
 			parent__on_end(x, true);
 			live__remove(x);

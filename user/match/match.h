@@ -73,6 +73,8 @@ struct match_opts {
 	/* Is this process selected (--pid, --exe, --port)? NULL: all are. */
 	enum match_selection (*selection)(void *ctx, uint32_t tgid);
 	struct stream *(*stream)(void *ctx); /* to resolve tokens */
+	/* Is this process a proxy that passes requests on as they came? NULL: none is. */
+	bool (*is_proxy)(void *ctx, uint32_t tgid);
 	/* A process has taken telemetry: told once. NULL ok. */
 	void (*telemetry_receiver)(void *ctx, uint32_t tgid);
 	/* The next stage: owns the span. */

@@ -374,7 +374,7 @@ static void by_thread(struct match *m, struct exchange *x, const struct ws_token
 
 		/* What the thread has read last is no open request: work of its own, or of the one that it has put aside for that. */
 		note_own_work(m, x->tgid, x->tid);
-		parent__refuse(x, thread && thread->n_live ? READS_OTHERS : NULL);
+		parent__refuse(x, thread && thread->n_live ? READS_OTHERS : "its request was over");
 		return;
 	}
 	if (has_own_work(s)) {

@@ -2,7 +2,8 @@
 /*
  * Node.js: whose work runs in a turn, the callback of one stream (bpf/libuv.bpf.c)?
  *
- *   turn       It read a request: what it calls is that request's, there is nobody else's code in it.
+ *   turn       It read a request: what it calls is that request's, unless that has woken what another one waits for in
+ *              the program (an event, a barrier, tokens of a bucket): that one then goes on in here.
  *   turn-continued
  *              It read the answer to a call, or what the thread pool has done, or a connection was dialled in it: whoever
  *              waited for that goes on. So does a queue inside the program, which starts next what another request had
@@ -14,7 +15,8 @@
  *
  * An answer from outside of all turns (a timer, another protocol's answer) may hide a crossing: it takes the edges of
  * those calls that began while its request was open. And a call that is not answered before its request was may be
- * anybody's, with those that led to it.
+ * anybody's, with those that led to it. Nor is one believed that began when another call of its request, of an earlier
+ * turn, was still to be answered: a request that ends in its own call's turn would hide that it went on in another's.
  */
 #include "user/match/exchange.h"
 
@@ -31,6 +33,7 @@
 struct turn {
 	struct exchange *owner; /* the request, NULL: nobody's that is known */
 	uint64_t cause;		/* connection of the call whose answer it read, 0: none */
+	uint64_t cause_at;	/* … where that answer began */
 	bool direct, many;
 };
 
@@ -42,6 +45,11 @@ static struct turn turn_of(struct match *m, const struct ws_token *t, uint32_t t
 	if (!sc || !sc->match || sc->info.role != WS_ROLE_SERVER)
 		return turn;
 	memcpy(&turn.cause, t->heirs, sizeof(turn.cause));
+	sc = turn.cause ? stream__find(m->opts.stream(m->opts.ctx), turn.cause) : NULL;
+	if (sc && sc->match)
+		turn.cause_at = sc->match->open && sc->match->open->answered ? sc->match->open->resp_pos :
+				sc->match->done ? sc->match->done->resp_pos : 0;
+	sc = stream__find(m->opts.stream(m->opts.ctx), t->sock);
 	turn.owner = token__request(sc->match, t, &turn.many);
 	if (turn.owner && turn.owner->tgid != tgid)
 		turn.owner = NULL;
@@ -52,8 +60,44 @@ static struct turn turn_of(struct match *m, const struct ws_token *t, uint32_t t
 static void wait_for_others(struct exchange *x, const struct turn *turn)
 {
 	x->sock = x->conn ? x->conn->pub->info.id : 0;
-	x->cause = turn->cause;
-	parent__set(x, turn->owner, EVIDENCE_TURN_CONTINUED, EDGE_TURN);
+	parent__set(x, turn->owner, turn->direct ? EVIDENCE_TURN : EVIDENCE_TURN_CONTINUED, EDGE_TURN);
+}
+
+/* Calls of one turn belong together. Of two in which the thread pool gave back what it had, it is not known whether they are one. */
+static bool same_turn(const struct exchange *a, bool direct, uint64_t cause, uint64_t cause_at)
+{
+	return direct ? a->direct : cause && !a->direct && a->cause == cause && a->cause_at == cause_at;
+}
+
+/* Counts a call of this turn. Has the request one on its way that another turn has made? */
+static bool count_call(struct exchange *x, const struct turn *turn)
+{
+	struct exchange *s = turn->owner;
+
+	if (!same_turn(s, turn->direct, turn->cause, turn->cause_at))
+		s->n_out_last = 0;
+	s->direct = x->direct = turn->direct;
+	s->cause = x->cause = turn->cause;
+	s->cause_at = x->cause_at = turn->cause_at;
+	s->n_out++;
+	s->n_out_last++;
+	x->asker = exchange__get(s);
+	return s->n_out > s->n_out_last;
+}
+
+void turn__call_over(struct exchange *x)
+{
+	struct exchange *s = x->asker;
+
+	if (!s)
+		return;
+	s->n_out--;
+	if (s->n_out_last && same_turn(s, x->direct, x->cause, x->cause_at))
+		s->n_out_last--;
+	if (s->n_out_last > s->n_out)
+		s->n_out_last = s->n_out;
+	x->asker = NULL;
+	exchange__put(s);
 }
 
 void turn__find(struct match *m, struct exchange *x, const struct ws_token *t)
@@ -61,6 +105,7 @@ void turn__find(struct match *m, struct exchange *x, const struct ws_token *t)
 	struct turn turn = turn_of(m, t, x->tgid);
 	struct exchange *s = turn.owner;
 	struct proc *p = proc__find(m, x->tgid, false);
+	bool waits = s && s->open && count_call(x, &turn);
 
 	if (!p || !p->n_live)
 		x->edge = EDGE_NONE; /* nobody could have asked for it */
@@ -70,17 +115,18 @@ void turn__find(struct match *m, struct exchange *x, const struct ws_token *t)
 		parent__refuse(x, "a timer, or something else that is no stream's, has called");
 	else if (!s || !s->open)
 		parent__refuse(x, "its request was over");
-	else if (turn.direct)
-		parent__set(x, s, EVIDENCE_TURN, EDGE_FINAL);
 	else if (parent__alone(s))
-		parent__set(x, s, EVIDENCE_TURN_CONTINUED, EDGE_FINAL);
+		parent__set(x, s, turn.direct ? EVIDENCE_TURN : EVIDENCE_TURN_CONTINUED, EDGE_FINAL);
 	else if (s->chain_broken)
 		parent__refuse(x, "what led to it is not certain");
 	else if (m->now < p->crossed_until)
 		parent__refuse(x, CROSSED);
 	else if (m->now < p->abandoned_until)
 		parent__refuse(x, "an abandoned request may still be running");
-	else
+	else if (!turn.direct && waits) {
+		s->chain_broken = true;
+		parent__refuse(x, "another call of its request was on its way");
+	} else
 		wait_for_others(x, &turn);
 }
 
