@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Services: started here, stopped here, by pid (and the group that the pid leads)."""
+import ctypes
 import os
 import pathlib
 import signal
@@ -8,6 +9,15 @@ import sys
 import textwrap
 
 from . import SLOW, net, python
+
+
+_prctl = ctypes.CDLL(None).prctl
+PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent():
+    """In the child: whoever started it may be killed, as pytest-xdist does with its workers, and clean nothing up."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Service:
@@ -24,7 +34,7 @@ class Service:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as out:
             self.p = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=full,
-                                      cwd=cwd, start_new_session=True)
+                                      cwd=cwd, start_new_session=True, preexec_fn=_end_with_parent)
         if not wait:
             return
         try:
