@@ -21,6 +21,11 @@ $(SAMPLE)/%: tests/unit/sample/methods.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O1 -s $(SAMPLE_FLAGS) $< -o $@
 
+.PHONY: build-clang
+## make build-clang  the program once more, by clang: it warns of other things
+build-clang:
+	$(Q)$(MAKE) CC=clang O=$(O)/clang all
+
 .PHONY: unit
 ## make unit         unit tests (ASan, UBSan, failed allocations)
 unit: $(UNIT_BINS)

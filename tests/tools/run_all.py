@@ -16,7 +16,7 @@ OUT = pathlib.Path(os.environ.get("WS_OUT") or ROOT / ".output")
 MAKE = os.environ.get("MAKE", "make")
 
 # name, make target, how its own count reads. Where a part has no count it is one test.
-PARTS = ["build", "lint", "unit", "runtimes", "fuzz", "e2e", "scenarios", "accuracy", "vm-unit", "vm"]
+PARTS = ["build", "build-clang", "lint", "unit", "runtimes", "fuzz", "e2e", "scenarios", "accuracy", "vm-unit", "vm"]
 TARGETS = {"build": "all", "accuracy": "accuracy-short", "vm": "test-vm"}
 NOT_RUN = ["bench (own target: figures, not tests)", "accuracy at 1, 128 and 512 connections (own target)",
            "test-vm-full (own target: every kernel and restriction)",
@@ -56,7 +56,7 @@ def run(name):
     log = OUT / "test" / f"{name}.log"
     print(f"== {name}", flush=True)
     with open(log, "w") as f:
-        jobs = [f"-j{os.cpu_count()}"] if name in ("build", "unit") else []
+        jobs = [f"-j{os.cpu_count()}"] if name in ("build", "build-clang", "unit") else []
         p = subprocess.Popen([MAKE, *jobs, TARGETS.get(name, name)], cwd=ROOT, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, text=True, errors="replace")
         for line in p.stdout:
