@@ -17,8 +17,9 @@ install_missing() {
 	for p in "$@"; do
 		[ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing="$missing $p"
 	done
+	[ -n "$missing" ] || return 0
 	# shellcheck disable=SC2086 # a list
-	[ -z "$missing" ] || DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >/dev/null
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >/dev/null
 }
 
 from_java() { # VERSION BUILD
@@ -26,6 +27,7 @@ from_java() { # VERSION BUILD
 	[ ! -x "$dir/python3" ] || return 0
 	echo "  PYTHON  $1"
 	command -v mvn >/dev/null || install_missing maven
+	command -v unzip >/dev/null || install_missing unzip
 	(cd "$work" && mvn -B -q dependency:copy "-Dartifact=org.bytedeco:cpython:$1-$2:jar:linux-x86_64" -DoutputDirectory=.) || return 1
 	mkdir -p "$dir"
 	unzip -qo "$work/cpython-$1-$2-linux-x86_64.jar" -d "$dir" || return 1
