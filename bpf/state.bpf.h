@@ -10,13 +10,17 @@
 
 #include "compat.bpf.h"
 
+/*
+ * In one instruction: a program that an interrupt brings, or that preempts this one, counts in the same
+ * row, and a sum that is loaded, added to and stored takes back what was counted between.
+ */
 static __always_inline void count(enum ws_kstat what, __u64 n)
 {
 	__u32 zero = 0;
 	struct kstats *k = bpf_map_lookup_elem(&kstats, &zero);
 
 	if (k)
-		k->n[what] += n;
+		__sync_fetch_and_add(&k->n[what], n);
 }
 
 /* Wakes the consumer once per wake_bytes, not per event (a wake-up costs ~50 times a submit). */
