@@ -279,6 +279,14 @@ static __always_inline bool peer_ended(struct sock *sk)
 	return (__s32)(BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq)) <= 1; /* a FIN counts as a byte */
 }
 
+/* TCP's own count of the bytes of that direction that programs have moved, this transfer's included; a SYN or a FIN may be in it. */
+static __always_inline __u64 tcp_moved(struct tcp_sock *tp, __u32 dir)
+{
+	if (dir == WS_TX)
+		return (__u32)(BPF_CORE_READ(tp, write_seq) - BPF_CORE_READ(tp, snd_una)) + BPF_CORE_READ(tp, bytes_acked);
+	return BPF_CORE_READ(tp, bytes_received) - (__u32)(BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq));
+}
+
 static __always_inline void take_position(struct xfer *x, struct seen *o)
 {
 	struct sock_state *st = o->st;
@@ -303,6 +311,9 @@ static __always_inline void take_position(struct xfer *x, struct seen *o)
 			if (fin && end == KREAD(tp, rcv_nxt))
 				start--;
 			pos = 1ull << 32 | start;
+			/* Bytes went before that nobody was told of: user space must not take this for the beginning. */
+			if (st->born && tcp_moved(tp, x->dir) > (__u64)x->size + x->behind + 1)
+				st->seq[x->dir & 1]++;
 		} else {
 			__s32 jump = (__s32)(start - (__u32)prev);
 

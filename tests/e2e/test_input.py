@@ -13,6 +13,7 @@ from conftest import SERVICES
 
 from rig import SLOW, load, net, python, spans
 from rig.spans import CLIENT, SERVER
+from rig.tracer import dropped
 
 
 def raw(services, mode, **env):
@@ -175,6 +176,46 @@ def test_sockets_that_wander(services, traced, tag, mode):
     if mode == "pass":
         # the process that answers, not the one that accepted
         assert services.all[0].pid not in {s.pid for s in mine if s.kind == SERVER}
+
+
+def test_first_request_was_somebody_elses(services, traced, tag, tmp_path):
+    """A connection that nobody has counted from its first byte: the answer that is read there belongs to a request that
+    was not seen, not to the next one, nor every further answer to the request behind its own."""
+    port, path = net.free_port(), tmp_path / "s"
+    services.nginx(f"server {{ listen 127.0.0.1:{port}; location / {{ return 204; }} "
+                   f"location /r/{tag}-0/ {{ return 201; }} }}", port=port)
+    script = tmp_path / "heir.py"
+    script.write_text("""\
+import socket, sys
+path, tag = sys.argv[1:]
+u = socket.socket(socket.AF_UNIX)
+u.bind(path)
+u.listen()
+u.accept()  # of who looks whether it listens
+c, _ = u.accept()
+s = socket.socket(fileno=socket.recv_fds(c, 1, 1)[1][0])
+def answer():
+    got = b""
+    while b"\\r\\n\\r\\n" not in got:
+        got += s.recv(4096)
+answer()
+for i in range(1, 6):
+    s.sendall(f"GET /r/{tag}-{i}/n0 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n".encode())
+    answer()
+c.send(b"x")
+c.recv(1)
+""")
+    heir = services.start([python(), script, path, tag], "heir", unix=path)
+    t = traced("--pid", heir.pid)
+    with socket.socket(socket.AF_UNIX) as u, socket.create_connection(("127.0.0.1", port)) as s:
+        s.sendall(f"GET /r/{tag}-0/n0 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        u.connect(str(path))
+        socket.send_fds(u, [b"x"], [s.fileno()])
+        assert u.recv(1) == b"x"
+    mine = spans.tagged(t.stop(), tag)
+    assert {s.rid: s.attrs["http.response.status_code"] for s in mine} == {f"{tag}-{i}": 204 for i in range(1, 6)}
+    assert len(mine) == 5
+    assert dropped(t.final) == {"proto.unmatched": 1}
 
 
 def test_descriptor_reuse(services, traced, tag):

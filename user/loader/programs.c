@@ -64,6 +64,11 @@ static bool attached_at_start(const struct bpf_program *prog)
 	       !starts_with(bpf_program__name(prog), LATE);
 }
 
+static __s32 function_id(const struct btf *kernel, const char *name)
+{
+	return btf__find_by_name_kind(kernel, name, BTF_KIND_FUNC);
+}
+
 /* Functions come and go between kernels: a program whose function is not there is left out. */
 static bool target_exists(const struct btf *kernel, const struct bpf_program *prog)
 {
@@ -74,13 +79,13 @@ static bool target_exists(const struct btf *kernel, const struct bpf_program *pr
 	else if (!starts_with(section, "fexit/") && !starts_with(section, "fentry/") && !starts_with(section, "kprobe/") &&
 		 !starts_with(section, "kretprobe/"))
 		return true;
-	return btf__find_by_name_kind(kernel, fn + 1, BTF_KIND_FUNC) > 0;
+	return function_id(kernel, fn + 1) > 0;
 }
 
 /* Kernels whose type information declares the argument of system calls only refuse programs that use it (5.10). */
 static bool syscall_readable(const struct btf *kernel, const struct bpf_program *prog)
 {
-	__s32 id = btf__find_by_name_kind(kernel, strchr(bpf_program__section_name(prog), '/') + 1, BTF_KIND_FUNC);
+	__s32 id = function_id(kernel, strchr(bpf_program__section_name(prog), '/') + 1);
 	const struct btf_type *t = id > 0 ? btf__type_by_id(kernel, btf__type_by_id(kernel, id)->type) : NULL;
 
 	if (!t || !btf_vlen(t))
@@ -312,20 +317,19 @@ void programs__detach(struct programs *p)
 	p->kprobes = NULL;
 }
 
-void programs__close(struct programs *p)
-{
-	programs__detach(p);
-	if (p->skel && p->legacy)
-		wirespan_legacy_bpf__destroy(p->skel);
-	else if (p->skel)
-		wirespan_bpf__destroy(p->skel);
-	p->skel = NULL;
-	p->obj = NULL;
-}
-
 int programs__map(const struct programs *p, const char *name)
 {
 	return bpf_object__find_map_fd_by_name(p->obj, name);
+}
+
+static uint64_t missed_by(const struct bpf_program *prog)
+{
+	struct bpf_prog_info info = {};
+	__u32 len = sizeof(info);
+
+	if (bpf_program__fd(prog) < 0 || bpf_obj_get_info_by_fd(bpf_program__fd(prog), &info, &len))
+		return 0;
+	return info.recursion_misses;
 }
 
 uint64_t programs__missed(const struct programs *p)
@@ -333,12 +337,33 @@ uint64_t programs__missed(const struct programs *p)
 	uint64_t missed = kprobes__missed(p->kprobes);
 	struct bpf_program *prog;
 
-	bpf_object__for_each_program(prog, p->obj) {
-		struct bpf_prog_info info = {};
-		__u32 len = sizeof(info);
-
-		if (bpf_program__fd(prog) >= 0 && !bpf_obj_get_info_by_fd(bpf_program__fd(prog), &info, &len))
-			missed += info.recursion_misses;
-	}
+	bpf_object__for_each_program(prog, p->obj)
+		missed += missed_by(prog);
 	return missed;
+}
+
+static void log_missed(const struct programs *p)
+{
+	struct bpf_program *prog;
+
+	if (!p->obj)
+		return;
+	bpf_object__for_each_program(prog, p->obj) {
+		unsigned long long missed = missed_by(prog);
+
+		if (missed)
+			log_debug("%s: skipped %llu times", bpf_program__name(prog), missed);
+	}
+}
+
+void programs__close(struct programs *p)
+{
+	log_missed(p);
+	programs__detach(p);
+	if (p->skel && p->legacy)
+		wirespan_legacy_bpf__destroy(p->skel);
+	else if (p->skel)
+		wirespan_bpf__destroy(p->skel);
+	p->skel = NULL;
+	p->obj = NULL;
 }
