@@ -81,6 +81,7 @@ enum ws_token_kind {
 	WS_TOK_VIRTUAL,	    /* JVM: the virtual thread that read them */
 	WS_TOK_TURN,	    /* libuv: the ingress of the stream's callback that runs; sock 0: something else runs */
 	WS_TOK_GREENLET,    /* CPython: the greenlet that read them */
+	WS_TOK_CARRIED,	    /* Go: the call came with the context object of the request that they were */
 	__WS_TOK_CNT,
 };
 
@@ -329,6 +330,7 @@ struct ws_runtime {
 			__u32 m;    /* runtime.g.m */
 			__u32 curg; /* runtime.m.curg: must lead back to g, or nothing is believed */
 			__u32 goid; /* runtime.g.goid */
+			__u32 ctx;  /* net/http.Request.ctx: an interface, of two words */
 		} go;
 		struct {
 			__u64 text, text_end; /* where libjvm is mapped: the vtable of a Thread is there */

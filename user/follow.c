@@ -40,7 +40,7 @@ struct follow {
 uint32_t follow__kinds(uint32_t evidence_off)
 {
 	const uint32_t python = 1u << EVIDENCE_CONTEXT | 1u << EVIDENCE_EXECUTOR; /* greenlets go with them */
-	const uint32_t go = 1u << EVIDENCE_GOROUTINE | 1u << EVIDENCE_GOROUTINE_INHERITED;
+	const uint32_t go = 1u << EVIDENCE_GOROUTINE | 1u << EVIDENCE_GOROUTINE_INHERITED | 1u << EVIDENCE_CARRIED;
 
 	const uint32_t libuv = 1u << EVIDENCE_TURN | 1u << EVIDENCE_TURN_CONTINUED;
 

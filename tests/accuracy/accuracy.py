@@ -160,6 +160,8 @@ def go_rows():
            row("Go, workers that read a channel", system, "workers", ["n1e"], bar=0),
            # … and nobody is to be taken in by where the workers come from.
            row("Go, workers that a request starts", system, "lazy", ["n1e"], bar=0, short=True),
+           # … unless the call says itself whose it is.
+           row("Go, workers and waiters with the request's context", system, "carried", ["n1a", "n1b", "n1c"], short=True),
            row("Go, httputil.ReverseProxy", system, "proxy", ["n1a"])]
     return out + [row(f"Go {v}, net/http", golang.Build(SERVICES / "go", version=v)) for v in golang.toolchains()]
 

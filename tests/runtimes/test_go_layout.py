@@ -75,11 +75,11 @@ def test_layout(version):
     with Running(program) as r:
         assert r["why"] == "" and r["kind"] == 2, r
         assert r["version"].startswith(f"go{version}")
-        assert {k: r[k] for k in ("m", "curg", "goid")} == offsets(program)
+        assert {k: r[k] for k in ("m", "curg", "goid", "ctx")} == offsets(program)
         at = sites(r, program)
         assert [(h, f) for h, f, _ in at] == [
             ("go_exit", "runtime.goexit0"), ("go_new", "runtime.newproc.func1"), ("go_round_trip", "net/http.(*persistConn).roundTrip"),
-            ("go_write", "net/http.persistConnWriter.Write")]
+            ("go_serve", "net/http.serverHandler.ServeHTTP"), ("go_write", "net/http.persistConnWriter.Write")]
         assert all(into for _, _, into in at), "a function's first instruction is a comparison, which is stepped through"
 
 
@@ -89,10 +89,11 @@ def test_variants(variant):
     program = golang.Build(SOURCE, variant=variant).program()
     with Running(program) as r:
         assert r["why"] == "" and r["kind"] == 2, r
-        assert sorted(s["hook"] for s in r["sites"]) == ["go_exit", "go_new", "go_round_trip", "go_write"]
+        assert sorted(s["hook"] for s in r["sites"]) == ["go_exit", "go_new", "go_round_trip", "go_serve", "go_write"]
         if variant != "static":  # stripped
             assert [f for _, f, _ in sites(r, program)] == [
-                "runtime.goexit0", "runtime.newproc.func1", "net/http.(*persistConn).roundTrip", "net/http.persistConnWriter.Write"]
+                "runtime.goexit0", "runtime.newproc.func1", "net/http.(*persistConn).roundTrip", "net/http.serverHandler.ServeHTTP",
+                "net/http.persistConnWriter.Write"]
 
 
 def test_thread_local_offset():

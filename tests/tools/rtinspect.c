@@ -16,7 +16,7 @@ static const char *const hooks[__HOOK_CNT] = {
 	[HOOK_GREENLET_PUT] = "greenlet_put",	[HOOK_GREENLET_GET] = "greenlet_get",
 	[HOOK_GREENLET_END] = "greenlet_end",
 	[HOOK_GO_NEW] = "go_new",		[HOOK_GO_EXIT] = "go_exit",
-	[HOOK_GO_ROUND_TRIP] = "go_round_trip", [HOOK_GO_WRITE] = "go_write",
+	[HOOK_GO_SERVE] = "go_serve", [HOOK_GO_ROUND_TRIP] = "go_round_trip", [HOOK_GO_WRITE] = "go_write",
 	[HOOK_TURN_BEGIN] = "turn_begin",	[HOOK_TURN_END] = "turn_end",
 	[HOOK_TURN_SUBMIT] = "turn_submit",	[HOOK_TURN_DONE] = "turn_done",
 	[HOOK_TURN_REF] = "turn_ref",		[HOOK_TURN_UNREF] = "turn_unref",
@@ -50,7 +50,7 @@ int main(int argc, char **argv)
 	}
 	printf("{\"kind\":%u,\"tgid\":%u,\"tls\":%d,", r.desc.kind, r.desc.tgid, r.desc.tls);
 	if (r.desc.kind == WS_RT_GO)
-		printf("\"m\":%u,\"curg\":%u,\"goid\":%u,", r.desc.go.m, r.desc.go.curg, r.desc.go.goid);
+		printf("\"m\":%u,\"curg\":%u,\"goid\":%u,\"ctx\":%u,", r.desc.go.m, r.desc.go.curg, r.desc.go.goid, r.desc.go.ctx);
 	else
 		printf("\"thread_id\":%u,\"context\":%u,\"entered\":%u,\"fut_context\":%u,", r.desc.py.thread_id,
 		       r.desc.py.context, r.desc.py.entered, r.desc.py.fut_context);

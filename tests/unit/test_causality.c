@@ -663,6 +663,32 @@ static void test_goroutine(void **state_)
 	end_test();
 }
 
+/* The call says itself whose it is: whichever goroutine makes it, though it serves several, until that is over. */
+static void test_call_that_carries_its_request(void **state_)
+{
+	struct ws_token first, second;
+	struct end s, s2, c;
+
+	start();
+	front(&s, &c);
+	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+	announce(&s2);
+	s.goroutine = s2.goroutine = 40;
+	first = reads(&s, 7, "/in");
+	second = reads(&s2, 7, "/other");
+	first.kind = second.kind = WS_TOK_CARRIED;
+	goes_out(&c, "/first", &first);
+	goes_out(&c, "/second", &second);
+	answers(&s, 7);
+	goes_out(&c, "/over", &first);
+	answers(&s2, 7);
+	end_story();
+	assert_parent(span_of(SPAN_CLIENT, "/first"), span_of(SPAN_SERVER, "/in"), "request-context");
+	assert_parent(span_of(SPAN_CLIENT, "/second"), span_of(SPAN_SERVER, "/other"), "request-context");
+	assert_root(span_of(SPAN_CLIENT, "/over"), "its request was over");
+	end_test();
+}
+
 /* Two goroutines deep: all that took the request over have to end with it, or with what they did for it. */
 static void test_goroutine_inherited(void **state_)
 {
@@ -1320,6 +1346,7 @@ int main(void)
 		cmocka_unit_test(test_context_woken), cmocka_unit_test(test_goroutine_works_on),
 		cmocka_unit_test(test_goroutine_of_others),
 		cmocka_unit_test(test_thread_that_reads_a_body), cmocka_unit_test(test_goroutine),
+		cmocka_unit_test(test_call_that_carries_its_request),
 		cmocka_unit_test(test_goroutine_inherited), cmocka_unit_test(test_inherited),
 		cmocka_unit_test(test_single),
 		cmocka_unit_test(test_single_is_no_proof),

@@ -194,11 +194,11 @@ static void test_mistakes(void **state)
 	assert_mistake("--client-key k", "wirespan: client-key: needs client-certificate as well\n");
 	assert_mistake("--evidence-off thread,luck",
 		       "wirespan: --evidence-off: luck is not one of join, header, thread, thread-inherited, "
-		       "context, goroutine, goroutine-inherited, greenlet, virtual-thread, turn, turn-continued, "
+		       "context, goroutine, goroutine-inherited, request-context, greenlet, virtual-thread, turn, turn-continued, "
 		       "executor, content, callback, dial\n");
 	assert_mistake("--evidence-off Thread",
 		       "wirespan: --evidence-off: Thread is not one of join, header, thread, thread-inherited, "
-		       "context, goroutine, goroutine-inherited, greenlet, virtual-thread, turn, turn-continued, "
+		       "context, goroutine, goroutine-inherited, request-context, greenlet, virtual-thread, turn, turn-continued, "
 		       "executor, content, callback, dial\n");
 	assert_mistake("--exclude a,,b", "wirespan: --exclude: an item of the list is empty\n");
 	assert_mistake("--config /nonexistent/c.yaml",

@@ -33,6 +33,7 @@ static const char *const programs[__HOOK_CNT] = {
 	[HOOK_HAZARD] = "rt_hazard",
 	[HOOK_GO_NEW] = "rt_go_new",
 	[HOOK_GO_EXIT] = "rt_go_exit",
+	[HOOK_GO_SERVE] = "rt_go_serve",
 	[HOOK_GO_ROUND_TRIP] = "rt_go_round_trip",
 	[HOOK_GO_WRITE] = "rt_go_write",
 	[HOOK_TURN_BEGIN] = "rt_turn_begin",

@@ -34,6 +34,7 @@
 	X(CONTEXT, "context") /* the runtime's own logical context (CPython) */ \
 	X(GOROUTINE, "goroutine") /* the goroutine that read the request wrote this */ \
 	X(GOROUTINE_INHERITED, "goroutine-inherited") /* one that was made by it, and ended with its work */ \
+	X(CARRIED, "request-context") /* Go: the call came with the context object of this request, or one derived from it */ \
 	X(GREENLET, "greenlet") /* CPython: the greenlet that read the request wrote this, and answered */ \
 	X(VIRTUAL, "virtual-thread") /* the JVM's virtual thread that read the request wrote this */ \
 	X(TURN, "turn")	    /* libuv: the callback that read the request wrote this */ \

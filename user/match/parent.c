@@ -31,6 +31,9 @@
  *             worker that the request was the first to need goes on for others, or drains their queue, and ends. Where
  *             there were no others it may make several. Of one that has read no request, or one that is over: content, see
  *             there (a proxy's server may have read its request ahead in another).
+ *   request-context
+ *             Go: what the program itself says. The context object that the call came with is the one that the server made for
+ *             the request, or is derived from it, whichever goroutine calls. While the request is open.
  *   turn, turn-continued
  *             Node.js: the callback that ran, see turn.c.
  *   content   Forwarding proxies, see content.c.
@@ -487,6 +490,22 @@ static void by_fiber(struct match *m, struct exchange *x, const struct ws_token 
 		parent__confirm(s);
 }
 
+static void by_carried(struct match *m, struct exchange *x, const struct ws_token *t)
+{
+	struct stream_conn *sc = stream__find(m->opts.stream(m->opts.ctx), t->sock);
+	bool many = false;
+	struct exchange *s = sc && sc->match ? token__request(sc->match, t, &many) : NULL;
+
+	if (many)
+		parent__refuse(x, "several requests in one read");
+	else if (!s || !s->open || s->tgid != x->tgid)
+		parent__refuse(x, "its request was over");
+	else if (other_reader(s, t))
+		parent__refuse(x, OTHER_READER);
+	else
+		parent__set(x, s, EVIDENCE_CARRIED, EDGE_FINAL);
+}
+
 static void by_single(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	bool wanted = allowed(x, EVIDENCE_SINGLE);
@@ -530,6 +549,8 @@ void parent__find(struct match *m, struct exchange *x, const struct ws_token *t)
 		by_callback(m, x, t);
 	else if (t && t->kind == WS_TOK_TURN)
 		turn__find(m, x, t);
+	else if (t && t->kind == WS_TOK_CARRIED)
+		by_carried(m, x, t);
 	else if (t && token__of_fiber(t))
 		by_fiber(m, x, t);
 	else if (t && (t->kind == WS_TOK_CONTEXT || t->kind == WS_TOK_HANDED))

@@ -5,23 +5,23 @@
 
 #include <stdint.h>
 
-/* Bytes from the start of runtime.g (m, goid) and runtime.m (curg; g0 is its first field). */
+/* Bytes from the start of runtime.g (m, goid), runtime.m (curg; g0 is its first field) and net/http.Request (ctx). */
 struct go_offsets {
-	uint32_t m, goid, curg;
+	uint32_t m, goid, curg, ctx;
 };
 
 /* Index: minor version of Go 1; all zero where unknown. */
 static const struct go_offsets go_offsets[] = {
-	[18] = { .m = 48, .goid = 152, .curg = 192 },
-	[19] = { .m = 48, .goid = 152, .curg = 192 },
-	[20] = { .m = 48, .goid = 152, .curg = 192 },
-	[21] = { .m = 48, .goid = 152, .curg = 192 },
-	[22] = { .m = 48, .goid = 152, .curg = 192 },
-	[23] = { .m = 48, .goid = 160, .curg = 192 },
-	[24] = { .m = 48, .goid = 160, .curg = 192 },
-	[25] = { .m = 48, .goid = 152, .curg = 184 },
-	[26] = { .m = 48, .goid = 152, .curg = 184 },
-	[27] = { .m = 48, .goid = 152, .curg = 184 },
+	[18] = { .m = 48, .goid = 152, .curg = 192, .ctx = 232 },
+	[19] = { .m = 48, .goid = 152, .curg = 192, .ctx = 232 },
+	[20] = { .m = 48, .goid = 152, .curg = 192, .ctx = 232 },
+	[21] = { .m = 48, .goid = 152, .curg = 192, .ctx = 232 },
+	[22] = { .m = 48, .goid = 152, .curg = 192, .ctx = 232 },
+	[23] = { .m = 48, .goid = 160, .curg = 192, .ctx = 248 },
+	[24] = { .m = 48, .goid = 160, .curg = 192, .ctx = 248 },
+	[25] = { .m = 48, .goid = 152, .curg = 184, .ctx = 248 },
+	[26] = { .m = 48, .goid = 152, .curg = 184, .ctx = 248 },
+	[27] = { .m = 48, .goid = 152, .curg = 184, .ctx = 248 },
 };
 
 #endif

@@ -23,13 +23,13 @@
 #include "user/runtime/prologue.h"
 
 #define CODE_MAX 512u /* of a function that is looked through */
-#define SITES_MAX (2 + 2 * GO_MATCHES_MAX)
+#define SITES_MAX (2 + 3 * GO_MATCHES_MAX)
 
 #define HEADER_TEXT 24 /* struct pcHeader: textStart, up to Go 1.25 */
 #define MODULE_TEXT 176 /* struct moduledata: text; its first word is the address of the pcHeader */
 #define HAS_MODULE 26 /* minor version from which on the header does not say where the code is */
 
-enum { NEW_GOROUTINE, RUN_QUEUE, EXIT, SYSTEM_STACK, WRITE_LOOP, ROUND_TRIP, WRITE, __FUNCTIONS };
+enum { NEW_GOROUTINE, RUN_QUEUE, EXIT, SYSTEM_STACK, WRITE_LOOP, ROUND_TRIP, WRITE, SERVE, __FUNCTIONS };
 
 struct golang {
 	pid_t pid;
@@ -215,7 +215,11 @@ static int add_client(struct golang *go)
 	if (present(&go->fn[ROUND_TRIP]) != n || present(&go->fn[WRITE]) != n || n >= GO_MATCHES_MAX)
 		return why(go, "its client is not built as known");
 	err = add_entries(go, &go->fn[ROUND_TRIP], HOOK_GO_ROUND_TRIP);
-	return err || go->out->why[0] ? err : add_entries(go, &go->fn[WRITE], HOOK_GO_WRITE);
+	if (!err && !go->out->why[0])
+		err = add_entries(go, &go->fn[WRITE], HOOK_GO_WRITE);
+	if (!err && !go->out->why[0] && n) /* what nobody calls out with need not be known */
+		err = add_entries(go, &go->fn[SERVE], HOOK_GO_SERVE);
+	return err;
 }
 
 static int find_all(struct golang *go)
@@ -235,6 +239,7 @@ static int find_all(struct golang *go)
 	d->go.m = go->off->m;
 	d->go.curg = go->off->curg;
 	d->go.goid = go->off->goid;
+	d->go.ctx = go->off->ctx;
 	go->out->sites = mem__zalloc(SITES_MAX * sizeof(*go->out->sites));
 	if (!go->out->sites)
 		return -ENOMEM;
@@ -276,6 +281,7 @@ int go_process__inspect(pid_t pid, const struct mapped_file *exe, struct runtime
 		[WRITE_LOOP] = ".(*persistConn).writeLoop",
 		[ROUND_TRIP] = ".(*persistConn).roundTrip",
 		[WRITE] = ".persistConnWriter.Write",
+		[SERVE] = ".serverHandler.ServeHTTP",
 	};
 	struct golang *go = mem__zalloc(sizeof(*go));
 	int err = -ENOMEM;

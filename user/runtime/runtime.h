@@ -33,7 +33,8 @@ enum runtime_hook {
 	HOOK_HAZARD,	    /* entry: a library is imported with which contexts mislead */
 	HOOK_GO_NEW,	    /* a goroutine has been made: Go's argument 2 is its struct g, the maker's is current */
 	HOOK_GO_EXIT,	    /* the current goroutine ends */
-	HOOK_GO_ROUND_TRIP, /* entry of net/http's persistConn.roundTrip: Go's argument 1 is the connection */
+	HOOK_GO_SERVE,	    /* entry of net/http's serverHandler.ServeHTTP: Go's argument 4 is the request */
+	HOOK_GO_ROUND_TRIP, /* entry of net/http's persistConn.roundTrip: Go's arguments are the connection and the request */
 	HOOK_GO_WRITE,	    /* entry of persistConnWriter.Write, in whatever goroutine: the same */
 	HOOK_TURN_BEGIN,    /* entry of libuv's callback of a stream */
 	HOOK_TURN_END,	    /* return of that, or of what calls back for the thread pool */

@@ -18,6 +18,7 @@ import (
 
 var wanted = []struct{ structure, field string }{
 	{"runtime.g", "m"}, {"runtime.g", "goid"}, {"runtime.m", "g0"}, {"runtime.m", "curg"},
+	{"net/http.Request", "ctx"},
 }
 
 func offsets(path string) ([]int64, error) {
@@ -30,7 +31,7 @@ func offsets(path string) ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := []int64{-1, -1, -1, -1}
+	out := []int64{-1, -1, -1, -1, -1}
 	for r := d.Reader(); ; {
 		e, err := r.Next()
 		if err != nil {
@@ -67,13 +68,13 @@ func main() {
 		if err == nil {
 			var at []int64
 			at, err = offsets(path)
-			if err == nil && (at[0] < 0 || at[1] < 0 || at[2] != 0 || at[3] < 0) {
+			if err == nil && (at[0] < 0 || at[1] < 0 || at[2] != 0 || at[3] < 0 || at[4] < 0) {
 				err = fmt.Errorf("fields are missing, or m.g0 is not the first: %v", at)
 			}
 			if err == nil {
 				minor := strings.Split(strings.TrimPrefix(info.GoVersion, "go1."), ".")[0]
-				fmt.Printf("\t[%s] = { .m = %d, .goid = %d, .curg = %d }, /* %s */\n", minor, at[0], at[1], at[3],
-					info.GoVersion)
+				fmt.Printf("\t[%s] = { .m = %d, .goid = %d, .curg = %d, .ctx = %d }, /* %s */\n", minor, at[0], at[1],
+					at[3], at[4], info.GoVersion)
 			}
 		}
 		if err != nil {

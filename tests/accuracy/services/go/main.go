@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // net/http, server and client: calls made by the handler, by an errgroup, by a goroutine; by workers that were
-// there before, or that a request was the first to need; after the answer; and through httputil.ReverseProxy. MODE says which.
+// there before, or that a request was the first to need; after the answer; with the request's context, by whichever
+// goroutine; and through httputil.ReverseProxy. MODE says which.
 package main
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +15,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +37,16 @@ var (
 const lazyAt = 100
 
 type job struct {
+	ctx  context.Context
 	url  string
 	done chan struct{}
+}
+
+// What requests leave with whoever is under way to the same: theirs, each with its own context.
+var flight struct {
+	sync.Mutex
+	under   bool
+	waiting []func()
 }
 
 // POOL: so many connections at the most; whoever wants one waits.
@@ -49,8 +60,12 @@ func transport() *http.Transport {
 	return t
 }
 
-func ask(c *http.Client, url string) error {
-	r, err := c.Get(url)
+func ask(c *http.Client, ctx context.Context, url string) error {
+	rq, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+	if err != nil {
+		return err
+	}
+	r, err := c.Do(rq)
 	if err != nil {
 		return err
 	}
@@ -60,9 +75,13 @@ func ask(c *http.Client, url string) error {
 }
 
 func call(url string) error {
-	err := ask(hurried, url)
+	return carry(context.Background(), url)
+}
+
+func carry(ctx context.Context, url string) error {
+	err := ask(hurried, ctx, url)
 	if e, ok := err.(net.Error); ok && e.Timeout() {
-		err = ask(client, url)
+		err = ask(client, ctx, url)
 	}
 	return err
 }
@@ -80,11 +99,45 @@ func workers() {
 	for i := 0; i < 16; i++ {
 		go func() {
 			for j := range jobs {
-				call(j.url)
+				carry(j.ctx, j.url)
 				close(j.done)
 			}
 		}()
 	}
+}
+
+// By a worker; by the first of those that want the same, and by it for the others: in its own goroutine, and in new ones.
+func carried(ctx context.Context, base string) {
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, &flight, 1), time.Minute)
+	defer cancel()
+	done := make(chan struct{})
+	jobs <- job{ctx, base + "a", done}
+	<-done
+
+	done = make(chan struct{})
+	flight.Lock()
+	flight.waiting = append(flight.waiting, func() {
+		carry(ctx, base+"b")
+		close(done)
+	})
+	first := !flight.under
+	flight.under = true
+	flight.Unlock()
+	if first {
+		carry(ctx, base+"c")
+		flight.Lock()
+		waiting := flight.waiting
+		flight.waiting, flight.under = nil, false
+		flight.Unlock()
+		for i, f := range waiting {
+			if i%2 == 0 {
+				f()
+			} else {
+				go f()
+			}
+		}
+	}
+	<-done
 }
 
 func hop(w http.ResponseWriter, r *http.Request) {
@@ -104,8 +157,10 @@ func hop(w http.ResponseWriter, r *http.Request) {
 		fallthrough
 	case "workers":
 		done := make(chan struct{})
-		jobs <- job{base + "e", done}
+		jobs <- job{context.Background(), base + "e", done}
 		<-done
+	case "carried":
+		carried(r.Context(), base)
 	case "late":
 		go func() {
 			time.Sleep(20 * time.Millisecond)
@@ -142,7 +197,7 @@ func proxy() http.Handler {
 
 func main() {
 	var h http.Handler = http.HandlerFunc(hop)
-	if os.Getenv("MODE") == "workers" {
+	if mode := os.Getenv("MODE"); mode == "workers" || mode == "carried" {
 		workers()
 	}
 	if os.Getenv("MODE") == "proxy" {
