@@ -64,8 +64,8 @@ const struct opt_row opt_rows[] = {
 	{ .name = "opt-in-attributes", .type = OPT_BOOL, .offset = AT(opt_in_attributes), .group = SPANS, .dflt = "false",
 	  .flags = OPT_SPANS, .help = "add what the conventions leave to choice: body sizes, client.port" },
 	{ .name = "evidence-off", .type = OPT_LIST, .offset = AT(evidence_off), .group = SPANS, .arg = "LIST",
-	  .choices = "join|header|thread|thread-inherited|context|goroutine|goroutine-inherited|request-context|greenlet|virtual-thread|turn|"
-		     "turn-continued|executor|content|callback|dial",
+	  .choices = "join|header|thread|thread-inherited|context|goroutine|goroutine-inherited|request-context|greenlet|"
+		     "virtual-thread|turn|turn-continued|executor|content|callback|dial",
 	  .flags = OPT_SPANS, .help = "kinds of evidence that may not prove a parent" },
 	{ .name = "evidence-single", .type = OPT_BOOL, .offset = AT(evidence_single), .group = SPANS, .dflt = "false",
 	  .flags = OPT_SPANS, .help = "the one request alive in an event loop is the parent: wrong where work outlives requests" },
