@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Go's edges: a goroutine starts another, net/http's server gives a request a context object, which calls come with
- * again, and its client hands a request to the goroutine that writes for its connection. Uprobes, planted by user/runtime in programs that serve something. Nothing here returns: Go moves stacks.
+ * Go's edges: a goroutine starts another; net/http's server gives a request a context object, which calls come with
+ * again; and its client hands a request to the goroutine that writes for its connection. Uprobes, planted by user/runtime
+ * in programs that serve something. Nothing here returns: Go moves stacks.
  *
  * Arguments come in registers (ABIInternal, Go 1.17 and later).
  */
