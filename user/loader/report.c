@@ -313,6 +313,12 @@ static void print_balance(FILE *out, const struct stats *st)
 		NUM(load(&st->rows[s].in)), NUM(load(&st->rows[s].out)), st->rows[s].held, NUM(stats__dropped(st, s)));
 }
 
+/* Of what was lost on the way out nobody has kept whose trace it was. */
+static bool all_exported(const struct stats *st)
+{
+	return !stats__dropped(st, ST_BATCH) && !stats__dropped(st, ST_EXPORT);
+}
+
 void report__end(FILE *out, const struct stats *st, const char *done, uint64_t elapsed_ns, uint64_t cpu_before_ns)
 {
 	struct report r = { .st = *st, .uptime_ns = elapsed_ns };
@@ -322,7 +328,7 @@ void report__end(FILE *out, const struct stats *st, const char *done, uint64_t e
 	r.cpu_ns -= cpu_before_ns;
 	fprintf(out, "%s request%s seen, %s span%s %s", NUM(requests), plural(requests), NUM(spans), plural(spans),
 		done);
-	if (traces && spans)
+	if (traces && spans && all_exported(st))
 		fprintf(out, " in %s trace%s", NUM(traces), plural(traces));
 	fprintf(out, ", %s dropped.\n", NUM(sum_drops(st, false)));
 	print_parents(out, st);
