@@ -49,7 +49,9 @@ struct flow {
 	bool waits;	   /* … and waits for its request */
 	bool lost_chunked; /* LOST inside a chunked body whose end may still be seen */
 	bool fresh;	   /* LOST, and nothing seen since the last skip */
+	bool passing;	   /* LOST: what cannot be read passes, and is counted */
 	bool believed;	   /* the last message's end was: a body may hold what looks like a last chunk */
+	bool owed;	   /* the last request's body was not sent, and may still come */
 	uint64_t xid;	   /* of the message whose body passes; 0: nobody's */
 	uint64_t left;
 	size_t scan;	/* http1_head__parse */
@@ -62,6 +64,7 @@ struct exchange {
 	uint64_t xid;
 	uint64_t begun; /* when its first byte moved */
 	bool head, connect, upgrade;
+	bool expect; /* its body may not come */
 	bool events;	/* its response has no end of its own */
 	bool alone;	/* no other request was open when its response began */
 	uint8_t media;	/* enum http1_media; OTHER: it ships no telemetry */
@@ -241,6 +244,7 @@ static void go_lost(struct flow *f, bool chunked, uint64_t pos, uint64_t ts)
 	f->state = LOST;
 	f->lost_chunked = chunked;
 	f->fresh = true;
+	f->passing = false;
 	f->body = -1;
 	f->end_pos = pos;
 	f->end_ts = ts;
@@ -280,10 +284,14 @@ static void on_hole(struct http1 *h, enum proto_dir dir, uint64_t pos, uint64_t 
 		lose_pairs(h, ts, io);
 }
 
-static int malformed(struct flow *f)
+/* What cannot be read: the rest of this transfer is passed over, until a message clearly starts again. */
+static ssize_t malformed(struct http1 *h, const struct slice *s, const struct proto_io *io)
 {
-	book_drop(f, DROP_MALFORMED);
-	return -EBADMSG;
+	book_drop(&h->flow[s->dir], DROP_MALFORMED);
+	stats.gap_bytes += s->len;
+	on_hole(h, s->dir, s->pos + s->len, s->ts_ns, io);
+	h->flow[s->dir].passing = true;
+	return (ssize_t)s->len;
 }
 
 /* ---- ends -------------------------------------------------------------------------------------------- */
@@ -353,7 +361,9 @@ static void begin_body(struct http1 *h, enum proto_dir dir, const struct http1_h
 
 	f->body = 0;
 	f->trailer = 0;
-	f->believed = false;
+	f->believed = f->owed = false;
+	if (dir == PROTO_REQUEST)
+		f->end_pos = end;
 	if (none) {
 		end_message(h, dir, end, ts, io);
 	} else if (head->cut) {
@@ -375,14 +385,12 @@ static void begin_body(struct http1 *h, enum proto_dir dir, const struct http1_h
 	}
 }
 
-/* Heads that different receivers frame differently (RFC 9112, 6.1 to 6.3, and 3.2 for Host). */
+/* Heads that different receivers frame differently (RFC 9112, 6.1 to 6.3). */
 static bool request_is_sound(const struct http1_head *head)
 {
 	if (head->cut)
 		return true;
-	if (head->transfer_encoding && (!head->chunked || head->version[2] == '0'))
-		return false;
-	return head->n_host <= 1;
+	return !head->transfer_encoding || (head->chunked && head->version[2] != '0');
 }
 
 static ssize_t on_request(struct http1 *h, const struct slice *s, const struct http1_head *head, size_t len,
@@ -395,7 +403,7 @@ static ssize_t on_request(struct http1 *h, const struct slice *s, const struct h
 	int err = 0;
 
 	if (!request_is_sound(head))
-		return malformed(f);
+		return malformed(h, s, io);
 	if (h->count == 1) /* who sends the next request has the answer to the last one */
 		end_lost(h, PROTO_RESPONSE, io);
 	e = exchange_push(h, &err);
@@ -409,6 +417,7 @@ static ssize_t on_request(struct http1 *h, const struct slice *s, const struct h
 	e->head = str__eq(head->method, STR("HEAD"));
 	e->connect = str__eq(head->method, STR("CONNECT"));
 	e->upgrade = head->upgrade && head->version[2] != '0';
+	e->expect = head->expect;
 	e->sizes = (struct http1_sizes){ .request_head = (int64_t)len, .request_body = -1, .response_body = -1 };
 	http1_attrs__request(&m, attrs, head, io->conn, &h->peers);
 	e->media = http1_attrs__telemetry(&m, head);
@@ -458,6 +467,18 @@ static ssize_t on_unmatched(struct http1 *h, const struct slice *s, size_t len)
 	return (ssize_t)len;
 }
 
+/* Answered before any of a body that it had asked leave for: whether that still comes its first bytes show. */
+static void end_unsent(struct http1 *h, const struct exchange *e, uint64_t ts, const struct proto_io *io)
+{
+	struct flow *f = &h->flow[PROTO_REQUEST];
+	bool unsent = (f->state == BODY && !f->body) || f->state == CHUNK_LINE;
+
+	if (!e->expect || !unsent || f->body)
+		return;
+	end_message(h, PROTO_REQUEST, f->end_pos, ts, io);
+	f->owed = true;
+}
+
 static ssize_t on_response(struct http1 *h, const struct slice *s, const struct http1_head *head, size_t len,
 			   const struct proto_io *io)
 {
@@ -478,8 +499,10 @@ static ssize_t on_response(struct http1 *h, const struct slice *s, const struct 
 	e = h->count ? exchange_at(h, 0) : NULL;
 	if (!e || s->ts_first + SURPLUS_NS < e->begun)
 		return on_unmatched(h, s, len);
-	if (h->flow[PROTO_REQUEST].xid == e->xid)
+	if (h->flow[PROTO_REQUEST].xid == e->xid) {
 		end_lost(h, PROTO_REQUEST, io);
+		end_unsent(h, e, s->ts_ns, io);
+	}
 	e->alone = h->count == 1;
 	e->sizes.response_head = (int64_t)len;
 	f->xid = e->xid;
@@ -531,9 +554,24 @@ static int is_head(const struct http1 *h, const struct slice *s)
 /* The body goes on behind the end that was believed. Its exchange is over; what follows is not to suffer from it. */
 static ssize_t disbelieve(struct http1 *h, const struct slice *s, const struct proto_io *io)
 {
-	h->flow[s->dir].believed = false;
+	h->flow[s->dir].believed = h->flow[s->dir].owed = false;
 	stats.gap_bytes += s->len;
 	on_hole(h, s->dir, s->pos + s->len, s->ts_ns, io);
+	h->flow[s->dir].passing = true;
+	return (ssize_t)s->len;
+}
+
+static bool begins(const struct http1 *h, const struct slice *s)
+{
+	return is_head(h, s) >= 0 || (s->dir == PROTO_REQUEST && http1_head__resembles_request(s->data, s->len) >= 0);
+}
+
+/* Behind a hole: the rest of something that was under way. Whoever waits for an answer still does. */
+static ssize_t pass_by(struct http1 *h, const struct slice *s)
+{
+	stats.gap_bytes += s->len;
+	go_lost(&h->flow[s->dir], false, s->pos + s->len, s->ts_ns);
+	h->flow[s->dir].passing = true;
 	return (ssize_t)s->len;
 }
 
@@ -553,8 +591,10 @@ static ssize_t parse_head(struct http1 *h, const struct slice *s, const struct p
 		blank++;
 	if (blank)
 		return (ssize_t)blank;
-	if (f->believed && is_head(h, s) < 0)
+	if ((f->believed && is_head(h, s) < 0) || (f->owed && http1_head__is_request(s->data, s->len, true) < 0))
 		return disbelieve(h, s, io);
+	if (h->shaken && !f->counted && !begins(h, s))
+		return pass_by(h, s);
 	if (!request && !h->count && !h->shaken && !s->cut) {
 		book_begin(f);
 		f->waits = true;
@@ -566,7 +606,7 @@ static ssize_t parse_head(struct http1 *h, const struct slice *s, const struct p
 	if (n < 0) {
 		if (!request && h->count)
 			abort_first(h, s->ts_ns, "invalid_response", io);
-		return malformed(f);
+		return malformed(h, s, io);
 	}
 	if (n == 0 && cut)
 		return too_long(h, &part, io);
@@ -603,10 +643,10 @@ static ssize_t parse_chunk_line(struct http1 *h, const struct slice *s, const st
 	int64_t size;
 
 	if (len < 0)
-		return s->len < CHUNK_LINE_MAX ? 0 : malformed(f);
+		return s->len < CHUNK_LINE_MAX ? 0 : malformed(h, s, io);
 	size = chunked__size(s->data, (size_t)len);
 	if (size < 0)
-		return malformed(f);
+		return malformed(h, s, io);
 	f->left = (uint64_t)size;
 	f->state = size ? CHUNK_DATA : TRAILER;
 	if (size >= HINT_MIN && io->skip_hint)
@@ -614,7 +654,7 @@ static ssize_t parse_chunk_line(struct http1 *h, const struct slice *s, const st
 	return (ssize_t)used;
 }
 
-static ssize_t parse_chunk_end(struct http1 *h, const struct slice *s)
+static ssize_t parse_chunk_end(struct http1 *h, const struct slice *s, const struct proto_io *io)
 {
 	struct flow *f = &h->flow[s->dir];
 	size_t used;
@@ -622,7 +662,7 @@ static ssize_t parse_chunk_end(struct http1 *h, const struct slice *s)
 	if (s->data[0] == '\r' && s->len < 2)
 		return 0;
 	if (chunked__line(s->data, s->len, &used) != 0)
-		return malformed(f);
+		return malformed(h, s, io);
 	f->state = CHUNK_LINE;
 	return (ssize_t)used;
 }
@@ -634,10 +674,10 @@ static ssize_t parse_trailer(struct http1 *h, const struct slice *s, const struc
 	ssize_t len = chunked__line(s->data, s->len, &used);
 
 	if (len < 0)
-		return f->trailer + s->len < TRAILER_MAX ? 0 : malformed(f);
+		return f->trailer + s->len < TRAILER_MAX ? 0 : malformed(h, s, io);
 	f->trailer += used;
 	if (f->trailer > TRAILER_MAX)
-		return malformed(f);
+		return malformed(h, s, io);
 	if (len == 0)
 		end_message(h, s->dir, s->pos + used, s->ts_ns, io);
 	return (ssize_t)used;
@@ -671,6 +711,8 @@ static ssize_t parse_lost(struct http1 *h, const struct slice *s, const struct p
 	}
 	if (keep == s->len && !s->cut)
 		return 0;
+	if (f->passing)
+		stats.gap_bytes += s->len - keep;
 	f->fresh = false;
 	f->end_pos = s->pos + s->len - keep;
 	f->end_ts = s->ts_ns;
@@ -731,7 +773,7 @@ static ssize_t http1_parse(void *st, const struct slice *s, const struct proto_i
 	case CHUNK_LINE:
 		return parse_chunk_line(h, s, io);
 	case CHUNK_END:
-		return parse_chunk_end(h, s);
+		return parse_chunk_end(h, s, io);
 	case TRAILER:
 		return parse_trailer(h, s, io);
 	case UNTIL_EOF:

@@ -106,15 +106,21 @@ static bool is_blank(uint8_t c)
 
 int http1_head__resembles_request(const uint8_t *data, size_t len)
 {
+	const uint8_t *nl;
 	size_t i;
 
 	if (is_common_method(data, len) <= 0)
 		return -1;
-	for (i = 0; i < len && data[i] != ' '; i++)
+	for (i = 0; i < len && !is_blank(data[i]); i++)
 		;
 	for (; i < len && is_blank(data[i]); i++)
 		;
-	return i == len ? 0 : data[i] == '/' ? 1 : -1;
+	if (i == len)
+		return 0;
+	if (data[i] == '/')
+		return 1;
+	nl = memchr(data, '\n', len);
+	return nl ? (memmem(data, (size_t)(nl - data), " HTTP/1.", 8) ? 1 : -1) : 0;
 }
 
 int http1_head__is_response(const uint8_t *p, size_t len)
@@ -147,14 +153,17 @@ static int parse_version(struct http1_head *h, const uint8_t *p)
 	return 0;
 }
 
-/* As lenient as servers are that go on (RFC 9112, 3): more blanks than one, control characters in the target. */
+/* As lenient as servers are that go on (RFC 9112, 3): more blanks than one, or other ones, control characters in the target. */
 static int parse_request_line(struct http1_head *h, const uint8_t *p, size_t len)
 {
-	const uint8_t *sp, *end = p + len, *target, *version = end - 8;
+	const uint8_t *sp, *end = p + len, *target, *version;
 
+	while (end > p && is_blank(end[-1]))
+		end--;
+	version = end - 8;
 	for (sp = p; sp < end && http1_token_chars[*sp]; sp++)
 		;
-	if (sp == p || sp == end || *sp != ' ')
+	if (sp == p || sp == end || !is_blank(*sp))
 		return -EBADMSG;
 	h->method = (struct str){ (const char *)p, (size_t)(sp - p) };
 	for (target = sp; target < end && is_blank(*target); target++)
@@ -245,7 +254,7 @@ static int add_transfer_encoding(struct http1_head *h, struct str v)
 		struct str coding = trim((struct str){ v.p, used });
 
 		if (coding.len) {
-			if (h->chunked)
+			if (h->chunked && !(h->status && str__ieq(coding, STR("chunked"))))
 				return -EBADMSG;
 			h->transfer_encoding = true;
 			h->chunked = str__ieq(coding, STR("chunked"));
@@ -303,10 +312,12 @@ static void add_short_field(struct http1_head *h, struct str name, struct str v)
 			first(&h->ctx.b3, v);
 		break;
 	case 4:
-		if (NAMED("host")) {
-			h->n_host++;
+		if (NAMED("host"))
 			first(&h->host, v);
-		}
+		break;
+	case 6:
+		if (NAMED("expect"))
+			h->expect = true;
 		break;
 	case 7:
 		if (NAMED("upgrade"))
@@ -423,10 +434,24 @@ static struct str unfold(struct str v)
 	return (struct str){ p, n };
 }
 
+/* Do messages begin and end elsewhere for who takes this for what it looks like? */
+static bool is_framing(struct str name)
+{
+	name = trim(name);
+	return NAMED("content-length") || NAMED("transfer-encoding");
+}
+
+/* A line that is no field: servers leave it out, or refuse the message, which their answer says. */
+static int leave_out(struct str name)
+{
+	return is_framing(name) ? -EBADMSG : 0;
+}
+
 /*
- * One field line, folds included. NUL, and CR where it ends no line, are refused: who takes them for something else
- * sees other messages than we do (RFC 9110, 5.5; RFC 9112, 2.2). So is white space before the colon, in a request
- * (RFC 9112, 5.1). Of a response less is asked: it has been accepted by who is traced.
+ * One field line, folds included. NUL, CR where it ends no line, and, in a request, white space before the colon are
+ * refused where framing depends on them: who takes them for something else sees other messages than we do (RFC 9110,
+ * 5.5; RFC 9112, 2.2, 5.1); other fields like that are left out. Of a response less is asked: it has been accepted by who is
+ * traced.
  */
 static int parse_field(struct http1_head *h, bool request, const uint8_t *p, size_t len, bool folded)
 {
@@ -436,7 +461,7 @@ static int parse_field(struct http1_head *h, bool request, const uint8_t *p, siz
 	if (!request) {
 		colon = memchr(p, ':', len);
 		if (!colon || colon == p)
-			return -EBADMSG;
+			return 0;
 		name = (struct str){ (const char *)p, (size_t)(colon - p) };
 		if (name.p[0] <= ' ' || name.p[name.len - 1] <= ' ')
 			name = trim(name);
@@ -448,17 +473,17 @@ static int parse_field(struct http1_head *h, bool request, const uint8_t *p, siz
 	} else {
 		while (colon < end && http1_token_chars[*colon])
 			colon++;
-		if (colon == end || *colon != ':' || colon == p)
-			return -EBADMSG;
+		if (colon == end || *colon != ':' || colon == p) {
+			colon = memchr(p, ':', len);
+			return colon ? leave_out((struct str){ (const char *)p, (size_t)(colon - p) }) : 0;
+		}
 		name = (struct str){ (const char *)p, (size_t)(colon - p) };
 	}
 	value = (struct str){ (const char *)colon + 1, (size_t)(end - colon - 1) };
-	if (memchr(value.p, '\0', value.len))
-		return -EBADMSG;
+	if (memchr(value.p, '\0', value.len) || (!folded && memchr(value.p, '\r', value.len)))
+		return leave_out(name);
 	if (folded)
 		value = unfold(value);
-	else if (memchr(value.p, '\r', value.len))
-		return -EBADMSG;
 	value = trim(value);
 	if (request && passed_on(name, value))
 		h->end_to_end += hash_field(name, value);

@@ -16,10 +16,9 @@ struct http1_head {
 	char version[4];	   /* "1.1" */
 	int status;		   /* response */
 	bool cut;		   /* fields are missing: the framing below is not known */
-	bool upgrade;
+	bool upgrade, expect;
 	bool transfer_encoding, chunked; /* `chunked` is the last coding */
 	int64_t content_length;		 /* -1: none */
-	unsigned int n_host;
 	struct str host, user_agent;
 	struct str content_type; /* of a response: folds as they came */
 	struct str forwarded, x_forwarded_for, x_forwarded_host, x_forwarded_proto;

@@ -20,8 +20,12 @@
 #include "user/model/stats.h"
 
 #define QUEUE_MAX 16
-/* Transfers that may look like nothing before a connection that was met in mid-stream is given up. */
+/*
+ * Transfers that may look like nothing before a connection that was met in mid-stream is given up: those that come when
+ * the other direction has moved, which is where messages begin; and all, of what never pauses.
+ */
 #define TRIES_MIDSTREAM 8
+#define TRANSFERS_MIDSTREAM 4096
 /* The PROXY protocol's preamble (haproxy.org, proxy-protocol.txt): version 1 is a line, version 2 binary. */
 #define PROXY_V1_MAX 107
 #define PROXY_V2_MAX 1024
@@ -59,7 +63,8 @@ struct proto_conn {
 	void *st;
 	uint64_t xid;
 	enum ws_dir request_dir;
-	int tries;
+	int tries, transfers;
+	const struct direction *newest; /* while none is recognised: which one moved last */
 	bool stopped;
 	bool tunnel;  /* the parser is done, detection is to run on what is left */
 	bool adopted; /* just now: the other direction may have bytes for the parser */
@@ -169,7 +174,11 @@ static void stop(struct proto_conn *c, uint64_t ts)
 /* Bytes went by before a protocol was found: what comes next need not be the start of anything. */
 static void in_midstream(struct proto_conn *c)
 {
-	c->tries = TRIES_MIDSTREAM;
+	if (c->io.clean) {
+		c->tries = TRIES_MIDSTREAM;
+		c->transfers = TRANSFERS_MIDSTREAM;
+		c->newest = NULL;
+	}
 	c->io.clean = false;
 }
 
@@ -448,7 +457,10 @@ static enum proto_verdict recognise(struct proto_conn *c, struct direction *d, c
 	if (v == PROTO_MAYBE && len < PROTO_DETECT_MAX)
 		return PROTO_MAYBE;
 	if (v == PROTO_MAYBE || v == PROTO_NO) {
-		if (--c->tries <= 0)
+		if (c->newest != d)
+			c->tries--;
+		c->newest = d;
+		if (c->tries <= 0 || !--c->transfers)
 			stop(c, ts);
 		return PROTO_NO;
 	}
@@ -514,6 +526,7 @@ static void leave_tunnel(struct proto_conn *c, uint64_t ts)
 	c->tunnel = false;
 	end_parser(c, ts);
 	c->tries = 1;
+	c->newest = NULL;
 	c->io.clean = true;
 	flatten(c, &c->dirs[0]);
 	flatten(c, &c->dirs[1]);
@@ -573,6 +586,7 @@ struct proto_conn *proto_conn__new(const struct conn_info *info, const struct pr
 	c->io.conn = info;
 	c->io.xid = &c->xid;
 	c->tries = info->born ? 1 : TRIES_MIDSTREAM;
+	c->transfers = TRANSFERS_MIDSTREAM;
 	c->io.clean = info->born;
 	dynbuf__init(&c->dirs[0].buf, PROTO_DETECT_MAX);
 	dynbuf__init(&c->dirs[1].buf, PROTO_DETECT_MAX);
@@ -650,10 +664,21 @@ static void feed_buffered(struct proto_conn *c, struct direction *d, const uint8
 		feed_direct(c, d, data, len, ts);
 }
 
+/* In mid-stream what was kept may be the end of anything: a message that clearly begins here is none of its. */
+static bool begins(const uint8_t *data, size_t len)
+{
+	const struct proto_ops *ops;
+	enum proto_verdict v = detect(data, len, &ops);
+
+	return v == PROTO_IS_REQUEST || v == PROTO_IS_RESPONSE;
+}
+
 static void detect_push(struct proto_conn *c, struct direction *d, const uint8_t *data, size_t len, uint64_t ts)
 {
 	size_t off;
 
+	if (d->buf.len && !c->io.clean && begins(data, len))
+		drop_bytes(d);
 	if (d->buf.len) {
 		size_t room = PROTO_DETECT_MAX - d->buf.len; /* not negative: so much would have been a NO */
 		size_t n = len < room ? len : room;
