@@ -261,6 +261,12 @@ static void test_precedence(void **state)
 	assert_true(!ctx.valid && ctx.deny);
 	extract(&ctx, (struct context_headers){ .b3 = STR("1"), .b3_sampled = STR("maybe") });
 	assert_false(ctx.valid || ctx.deny);
+	extract(&ctx, (struct context_headers){ .b3 = STR("1"), .b3_sampled = STR("0") });
+	assert_true(!ctx.valid && !ctx.deny);
+	extract(&ctx, (struct context_headers){ .b3 = STR("1"), MULTI, .b3_sampled = STR("0") });
+	assert_true(ctx.valid && ctx.flags == 1 && !ctx.deny);
+	extract(&ctx, (struct context_headers){ .b3 = STR("0"), MULTI, .b3_sampled = STR("1") });
+	assert_true(!ctx.valid && ctx.deny);
 	extract(&ctx, (struct context_headers){ .b3_sampled = STR("0"), .b3_flags = STR("1") });
 	assert_false(ctx.valid || ctx.deny);
 	extract(&ctx, (struct context_headers){ .traceparent = STR(GOOD), .n_traceparent = 1, .b3 = STR("0") });

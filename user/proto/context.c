@@ -183,11 +183,12 @@ int context__parse_b3(struct trace_context *ret, struct str value)
 	return finish(ret, &ctx) ? 0 : -EINVAL;
 }
 
-static bool denies(struct str decision)
+/* "{x-b3-sampled}" alone, in one header or in many: 1 accepted, 0 denied, -1 nothing was decided. */
+static int decision(struct str value)
 {
-	uint8_t flags = 1;
+	uint8_t flags;
 
-	return decision.len && b3_state(decision, &flags) == 0 && !flags;
+	return value.len && b3_state(value, &flags) == 0 ? flags : -1;
 }
 
 static void extract_b3_multi(struct trace_context *ret, const struct context_headers *h)
@@ -206,6 +207,8 @@ static void extract_b3_multi(struct trace_context *ret, const struct context_hea
 
 void context__extract(struct trace_context *ret, const struct context_headers *h)
 {
+	int single;
+
 	*ret = (struct trace_context){ 0 };
 	/* More than one traceparent: none of them is used (test suite of W3C Trace Context). */
 	if (h->n_traceparent == 1 && context__parse_traceparent(ret, h->traceparent) == 0) {
@@ -215,8 +218,11 @@ void context__extract(struct trace_context *ret, const struct context_headers *h
 	}
 	if (h->b3.p && context__parse_b3(ret, h->b3) == 0)
 		return;
-	if (h->b3_trace_id.p)
+	single = decision(h->b3);
+	if (single && h->b3_trace_id.p)
 		extract_b3_multi(ret, h);
-	/* "{x-b3-sampled}" alone, in one header or in many; debug implies sampled. */
-	ret->deny = !ret->valid && (denies(h->b3) || (denies(h->b3_sampled) && !str__eq(h->b3_flags, STR("1"))));
+	if (single > 0) /* where both are given the single header counts */
+		ret->flags |= ret->valid;
+	else
+		ret->deny = !single || (!ret->valid && !decision(h->b3_sampled) && !str__eq(h->b3_flags, STR("1")));
 }
