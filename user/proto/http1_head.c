@@ -29,6 +29,8 @@ static const struct str common_methods[] = {
 	{ "OPTIONS ", 8 }, { "PATCH ", 6 }, { "CONNECT ", 8 }, { "PROPFIND ", 9 }, { "TRACE ", 6 },
 };
 
+#define METHOD_MAX 10 /* bytes of the longest of them */
+
 static int is_common_method(const uint8_t *data, size_t len)
 {
 	int ret = -1;
@@ -106,10 +108,13 @@ static bool is_blank(uint8_t c)
 
 int http1_head__resembles_request(const uint8_t *data, size_t len)
 {
+	uint8_t method[METHOD_MAX];
 	const uint8_t *nl;
 	size_t i;
 
-	if (is_common_method(data, len) <= 0)
+	for (i = 0; i < len && i < METHOD_MAX; i++)
+		method[i] = is_blank(data[i]) ? ' ' : data[i];
+	if (is_common_method(method, i) <= 0)
 		return -1;
 	for (i = 0; i < len && !is_blank(data[i]); i++)
 		;
