@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from chain import assert_edges
 
-from rig import WIRESPAN, golang, load, net, python, spans, tracer
+from rig import SLOW, WIRESPAN, golang, load, net, python, spans, tracer
 from rig.spans import CLIENT, SERVER
 
 SERVICES = pathlib.Path(__file__).resolve().parents[1] / "accuracy/services"
@@ -21,6 +21,8 @@ SERVED = [
         "n1a": "goroutine", **dict.fromkeys(("n1b", "n1c", "n1d"), "goroutine-inherited")}),
 ]
 REQUESTS, CONNECTIONS = 40, 8
+# Work is done thirty times slower under emulation, and a fifth of a second is as long as ever.
+LATE = "its goroutine outlived the request"
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +51,11 @@ def test_proven_by_the_runtime(services, traced, tag):
     for _, _, mark, evidence in started:
         mine = spans.tagged(got, mark)
         assert spans.count(mine) == {(kind, leg): REQUESTS for kind in (CLIENT, SERVER) for leg in ("n0", *evidence)}
+        late = [s for s in mine if s.attrs.get("wirespan.parent.missing") == LATE] if SLOW > 1 else []
+        assert len(late) <= REQUESTS * len(evidence) / 100, late
+        mine = [s for s in mine if s not in late and s.parent not in {x.id for x in late}]
         assert_edges(mine)
         by = collections.Counter((s.leg, s.attrs.get("wirespan.parent.evidence")) for s in mine
                                  if s.kind == CLIENT and s.leg in evidence)
-        assert by == {(leg, what): REQUESTS for leg, what in evidence.items()}
+        assert by + collections.Counter((s.leg, evidence[s.leg]) for s in late) == {
+            (leg, what): REQUESTS for leg, what in evidence.items()}
