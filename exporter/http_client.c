@@ -387,6 +387,16 @@ static void lower_first(char *s)
 		s[0] = (char)tolower((unsigned char)s[0]);
 }
 
+/* What OpenSSL says of the two mistakes that are made most, and what to do about them. */
+static const char *tls_hint(const char *error)
+{
+	if (strstr(error, "certificate required") || strstr(error, "bad certificate"))
+		return " (it asks for a certificate: --client-certificate, --client-key)";
+	if (strstr(error, "wrong version number"))
+		return " (it does not speak TLS: http:// instead of https://?)";
+	return "";
+}
+
 static void describe_error(struct http_client *c, CURLcode code, struct http_response *r)
 {
 	long os_error = 0;
@@ -418,7 +428,8 @@ static void describe_error(struct http_client *c, CURLcode code, struct http_res
 		}
 		/* fall through */
 	default:
-		snprintf(r->error, sizeof(r->error), "%s", c->curl_error[0] ? c->curl_error : curl_easy_strerror(code));
+		snprintf(r->error, sizeof(r->error), "%.180s%s", c->curl_error[0] ? c->curl_error : curl_easy_strerror(code),
+			 tls_hint(c->curl_error));
 	}
 	lower_first(r->error);
 }
