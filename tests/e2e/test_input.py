@@ -67,6 +67,11 @@ def test_garbage(services, traced, tag):
             with load.Raw(("127.0.0.1", port)) as c:
                 c.s.sendall(blob[:cut])
     assert not alive(t, tag, good)
+    # What has a request line is a request, whatever follows it; what begins like one and is none is on the books, once.
+    asked = [(s.kind, s.attrs["url.path"] if s.kind == SERVER else s.attrs["url.full"].rpartition("/")[2])
+             for s in t.spans() if s.attrs.get("network.peer.port") == port]
+    assert sorted(asked) == [(CLIENT, ""), (CLIENT, "\u00fc")], asked
+    assert dropped(t.final) == {"proto.malformed": 10, "proto.conn_ended": 6}
 
 
 @pytest.mark.parametrize("who", ["request", "response"])
