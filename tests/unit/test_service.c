@@ -35,7 +35,7 @@ static const struct {
 	{ PY, "/srv/shop", "python|manage.py|runserver", NULL, "shop", false },
 	{ PY, "/srv/shop", "python", NULL, "-", true },
 	{ PY, "/srv/shop", "python|-", NULL, "-", true },
-	{ PY, "/srv/shop", "python|-c|print(1)", NULL, "-", true },
+	{ PY, "/srv/shop", "python|-c|print(1)", NULL, "-", false },
 	{ PY, "/srv/shop", "python|-c|from multiprocessing.spawn import spawn_main|--multiprocessing-fork", NULL, "-",
 	  true },
 	{ PY, "/srv/shop", "python|-m|joblib.externals.loky.backend.popen_loky_posix|--x", NULL, "-", true },

@@ -167,7 +167,7 @@ static void guess_of(const struct proc_raw *p, struct service_guess *ret)
 
 /*
  * Walks up to the master: the topmost ancestor of the same kind of program with the same name. A process without a
- * name of its own (python -c, a rewritten title) takes its parent's.
+ * name of its own (a rewritten title, what multiprocessing starts) takes its parent's.
  */
 static void find_master(struct proc_lookup *l, struct identity *id)
 {

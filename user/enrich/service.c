@@ -370,6 +370,6 @@ void service__guess(const struct service_input *in, struct service_guess *ret)
 		a.title = true;
 	}
 	interp->name(&a);
-	if (!ret->name[0])
+	if (!ret->name[0] && !ret->itself)
 		ret->worker = true;
 }

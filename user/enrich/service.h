@@ -26,6 +26,7 @@ struct service_guess {
 	char name[SERVICE_NAME_MAX]; /* NUL-terminated; "" if nothing was found */
 	char family[32];	     /* a master and its workers have the same: "python", "node", "nginx" */
 	bool worker;		     /* if the parent is of the same family, the name is the parent's */
+	bool itself;		     /* has no name, but is no worker either */
 	bool supervisor;	     /* starts unrelated programs: no child takes its name */
 	const char *language;	     /* telemetry.sdk.language where evident, else NULL */
 	const char *runtime;	     /* process.runtime.name where evident, else NULL */

@@ -255,8 +255,11 @@ static void name_command_line(struct service_args *a, size_t i)
 			if (!inline_value)
 				rest = i + 1 < a->n ? a->w[i + 1] : STR_NULL;
 			/* Code has no name of its own; helpers of multiprocessing belong to whoever started them. */
-			if (w.p[k] == 'c')
+			if (w.p[k] == 'c') {
+				a->out->itself = !rest.len || (!memmem(rest.p, rest.len, "multiprocessing", 15) &&
+							       !memmem(rest.p, rest.len, "loky", 4));
 				return;
+			}
 			if (w.p[k] == 'm') {
 				name_script_or_module(a, rest, i + 1 + !inline_value, true);
 				return;
