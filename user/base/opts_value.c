@@ -16,6 +16,7 @@
 #include "user/base/dynbuf.h"
 #include "user/base/mem.h"
 #include "user/base/route_pattern.h"
+#include "user/base/utf8.h"
 
 #define WHY_LEN 256
 #define SHOWN 80 /* characters of a wrong value that a message repeats */
@@ -26,14 +27,16 @@
 static void print_line(FILE *err, const char *where, const char *fmt, va_list ap)
 {
 	char text[1024];
+	bool utf8;
 	int n = 0;
 
 	if (where)
 		n = snprintf(text, sizeof(text), "%s: ", where);
 	if (n >= 0 && (size_t)n < sizeof(text))
 		vsnprintf(text + n, sizeof(text) - n, fmt, ap);
+	utf8 = utf8__valid(str__of(text));
 	for (char *p = text; *p; p++) {
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f || (!utf8 && (unsigned char)*p >= 0x80))
 			*p = '?';
 	}
 	fprintf(err, "wirespan: %s\n", text);
