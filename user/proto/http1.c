@@ -22,162 +22,14 @@
 #include "user/proto/http1_attrs.h"
 #include "user/model/chunked.h"
 #include "user/proto/http1_head.h"
+#include "user/proto/http1_state.h"
 #include "user/proto/proto.h"
 
-#define RING_INLINE 16
-#define RING_MAX 1024 /* requests in flight on one connection */
 #define HINT_MIN 4096 /* shorter bodies are not worth a word to the kernel */
 #define CHUNK_LINE_MAX 4096
 /* An answer that is that much older than its request is none: the latter's record is stamped after its send. */
 #define SURPLUS_NS 50000000ull
 #define TRAILER_MAX HTTP1_HEAD_MAX
-
-enum state {
-	HEAD,
-	BODY,	    /* `left` bytes of a body of known length */
-	CHUNK_LINE, /* the size of a chunk */
-	CHUNK_DATA, /* `left` bytes of a chunk */
-	CHUNK_END,  /* the line end behind it */
-	TRAILER,
-	UNTIL_EOF,
-	LOST, /* no framing; `xid` may still be open */
-};
-
-struct flow {
-	enum state state;
-	bool counted;	   /* the head that has begun is held on the books */
-	bool waits;	   /* … and waits for its request */
-	bool lost_chunked; /* LOST inside a chunked body whose end may still be seen */
-	bool fresh;	   /* LOST, and nothing seen since the last skip */
-	bool passing;	   /* LOST: what cannot be read passes, and is counted */
-	bool believed;	   /* the last message's end was: a body may hold what looks like a last chunk */
-	bool owed;	   /* the last request's body was not sent, and may still come */
-	uint64_t xid;	   /* of the message whose body passes; 0: nobody's */
-	uint64_t left;
-	size_t scan;	/* http1_head__parse */
-	size_t trailer; /* bytes of trailers so far */
-	int64_t body;	/* bytes of the body so far, -1: not known */
-	uint64_t end_pos, end_ts; /* LOST, UNTIL_EOF: behind the newest byte that was accounted for */
-};
-
-struct exchange {
-	uint64_t xid;
-	uint64_t begun; /* when its first byte moved */
-	bool head, connect, upgrade;
-	bool expect; /* its body may not come */
-	bool events;	/* its response has no end of its own */
-	bool alone;	/* no other request was open when its response began */
-	uint8_t media;	/* enum http1_media; OTHER: it ships no telemetry */
-	uint32_t holes; /* http1.holes when it began */
-	struct http1_sizes sizes;
-};
-
-struct http1 {
-	struct flow flow[2];
-	struct exchange *ring; /* inline_ring, or of cap entries on the heap */
-	uint32_t first, count, cap;
-	struct exchange inline_ring[RING_INLINE];
-	struct http1_peers peers;
-	bool started;
-	bool shaken;
-	uint32_t holes; /* that have shaken it so far */
-	bool tunnel;
-	bool doubt; /* bytes have passed unseen in which the first answer may have ended, and others have begun */
-	bool request_ended;
-	int err;	 /* of the end of the request direction */
-	uint64_t end_ts; /* of the first end of a direction */
-};
-
-/* ---- the queue of open requests -------------------------------------------------------------------- */
-
-static struct exchange *exchange_at(struct http1 *h, uint32_t i)
-{
-	return &h->ring[(h->first + i) & (h->cap - 1)];
-}
-
-static struct exchange *exchange_find(struct http1 *h, uint64_t xid)
-{
-	for (uint32_t i = 0; i < h->count; i++) {
-		if (exchange_at(h, i)->xid == xid)
-			return exchange_at(h, i);
-	}
-	return NULL;
-}
-
-static int ring_grow(struct http1 *h)
-{
-	struct exchange *ring;
-
-	if (h->cap >= RING_MAX)
-		return -EOVERFLOW;
-	ring = mem__alloc(2 * h->cap * sizeof(*ring));
-	if (!ring)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < h->count; i++)
-		ring[i] = *exchange_at(h, i);
-	if (h->ring != h->inline_ring)
-		mem__free(h->ring);
-	h->ring = ring;
-	h->first = 0;
-	h->cap *= 2;
-	return 0;
-}
-
-static struct exchange *exchange_push(struct http1 *h, int *ret_err)
-{
-	struct exchange *e;
-
-	if (h->count == h->cap) {
-		*ret_err = ring_grow(h);
-		if (*ret_err)
-			return NULL;
-	}
-	e = exchange_at(h, h->count++);
-	*e = (struct exchange){ 0 };
-	return e;
-}
-
-static void exchange_pop(struct http1 *h)
-{
-	h->count--;
-	/* One request at a time stays in one place, and in the cache. */
-	h->first = h->count ? (h->first + 1) & (h->cap - 1) : 0;
-}
-
-/* ---- books ------------------------------------------------------------------------------------------- */
-
-static void book_begin(struct flow *f)
-{
-	if (f->counted)
-		return;
-	f->counted = true;
-	stats__in(ST_PROTO, 1);
-	stats__hold(ST_PROTO, 1);
-}
-
-/* The head is complete, or will never be. */
-static void book_close(struct flow *f)
-{
-	f->scan = 0;
-	f->waits = false;
-	if (f->counted)
-		stats__hold(ST_PROTO, -1);
-	else
-		stats__in(ST_PROTO, 1);
-	f->counted = false;
-}
-
-static void book_out(struct flow *f)
-{
-	book_close(f);
-	stats__out(ST_PROTO, 1);
-}
-
-static void book_drop(struct flow *f, enum stats_reason reason)
-{
-	book_close(f);
-	stats__drop(ST_PROTO, reason, 1);
-}
 
 /* ---- messages ---------------------------------------------------------------------------------------- */
 
@@ -217,10 +69,10 @@ static const char *error_name(int err, bool by_client)
 
 static void abort_first(struct http1 *h, uint64_t ts, const char *error, const struct proto_io *io)
 {
-	uint64_t xid = exchange_at(h, 0)->xid;
-	bool had_enough = exchange_at(h, 0)->events && error && !strcmp(error, CLIENT_CLOSED);
+	uint64_t xid = http1_open__at(h, 0)->xid;
+	bool had_enough = http1_open__at(h, 0)->events && error && !strcmp(error, CLIENT_CLOSED);
 
-	exchange_pop(h);
+	http1_open__pop(h);
 	for (int i = 0; i < 2; i++) {
 		if (h->flow[i].xid == xid)
 			h->flow[i].xid = 0;
@@ -287,7 +139,7 @@ static void on_hole(struct http1 *h, enum proto_dir dir, uint64_t pos, uint64_t 
 /* What cannot be read: the rest of this transfer is passed over, until a message clearly starts again. */
 static ssize_t malformed(struct http1 *h, const struct slice *s, const struct proto_io *io)
 {
-	book_drop(&h->flow[s->dir], DROP_MALFORMED);
+	http1_book__drop(&h->flow[s->dir], DROP_MALFORMED);
 	stats.gap_bytes += s->len;
 	on_hole(h, s->dir, s->pos + s->len, s->ts_ns, io);
 	h->flow[s->dir].passing = true;
@@ -299,7 +151,7 @@ static ssize_t malformed(struct http1 *h, const struct slice *s, const struct pr
 static void end_request(struct http1 *h, uint64_t pos, uint64_t ts, const struct proto_io *io)
 {
 	struct flow *f = &h->flow[PROTO_REQUEST];
-	struct exchange *e = f->xid ? exchange_find(h, f->xid) : NULL;
+	struct exchange *e = f->xid ? http1_open__find(h, f->xid) : NULL;
 
 	if (e)
 		e->sizes.request_body = f->body;
@@ -311,7 +163,7 @@ static void end_request(struct http1 *h, uint64_t pos, uint64_t ts, const struct
 static void end_response(struct http1 *h, uint64_t pos, uint64_t ts, const struct proto_io *io)
 {
 	struct flow *f = &h->flow[PROTO_RESPONSE];
-	struct exchange *e = h->count ? exchange_at(h, 0) : NULL;
+	struct exchange *e = h->count ? http1_open__at(h, 0) : NULL;
 	struct attr attrs[HTTP1_ATTRS_MAX];
 	struct msg m = { .kind = MSG_RESPONSE_END, .pos = pos, .ts_ns = ts, .scheme = "http1" };
 
@@ -322,7 +174,7 @@ static void end_response(struct http1 *h, uint64_t pos, uint64_t ts, const struc
 	http1_attrs__sizes(&m, attrs, &e->sizes);
 	if (e->alone && e->holes == h->holes && f->state != LOST)
 		h->shaken = false;
-	exchange_pop(h);
+	http1_open__pop(h);
 	f->xid = 0;
 	emit(io, &m);
 }
@@ -406,9 +258,9 @@ static ssize_t on_request(struct http1 *h, const struct slice *s, const struct h
 		return malformed(h, s, io);
 	if (h->count == 1) /* who sends the next request has the answer to the last one */
 		end_lost(h, PROTO_RESPONSE, io);
-	e = exchange_push(h, &err);
+	e = http1_open__push(h, &err);
 	if (!e) {
-		book_drop(f, err == -ENOMEM ? DROP_NO_MEMORY : DROP_EXCHANGE_TABLE_FULL);
+		http1_book__drop(f, err == -ENOMEM ? DROP_NO_MEMORY : DROP_EXCHANGE_TABLE_FULL);
 		return err;
 	}
 	e->xid = m.xid = ++*io->xid;
@@ -421,7 +273,7 @@ static ssize_t on_request(struct http1 *h, const struct slice *s, const struct h
 	e->sizes = (struct http1_sizes){ .request_head = (int64_t)len, .request_body = -1, .response_body = -1 };
 	http1_attrs__request(&m, attrs, head, io->conn, &h->peers);
 	e->media = http1_attrs__telemetry(&m, head);
-	book_out(f);
+	http1_book__out(f);
 	f->xid = e->xid;
 	emit(io, &m);
 	begin_body(h, PROTO_REQUEST, head, false, s->pos + len, s->ts_ns, io);
@@ -461,7 +313,7 @@ static ssize_t on_unmatched(struct http1 *h, const struct slice *s, size_t len)
 {
 	struct flow *f = &h->flow[PROTO_RESPONSE];
 
-	book_drop(f, DROP_UNMATCHED);
+	http1_book__drop(f, DROP_UNMATCHED);
 	f->xid = 0;
 	go_lost(f, false, s->pos + len, s->ts_ns);
 	return (ssize_t)len;
@@ -488,7 +340,7 @@ static ssize_t on_response(struct http1 *h, const struct slice *s, const struct 
 
 	if (head->status < 200 && head->status != 101) {
 		/* Interim: the beginning of the message whose head is yet to come. */
-		book_begin(f);
+		http1_book__begin(f);
 		f->scan = 0;
 		if (head->cut)
 			go_lost(f, false, s->pos + len, s->ts_ns);
@@ -496,7 +348,7 @@ static ssize_t on_response(struct http1 *h, const struct slice *s, const struct 
 	}
 	if (h->shaken && h->count > 1)
 		lose_pairs(h, s->ts_ns, io);
-	e = h->count ? exchange_at(h, 0) : NULL;
+	e = h->count ? http1_open__at(h, 0) : NULL;
 	if (!e || s->ts_first + SURPLUS_NS < e->begun)
 		return on_unmatched(h, s, len);
 	if (h->flow[PROTO_REQUEST].xid == e->xid) {
@@ -506,7 +358,7 @@ static ssize_t on_response(struct http1 *h, const struct slice *s, const struct 
 	e->alone = h->count == 1;
 	e->sizes.response_head = (int64_t)len;
 	f->xid = e->xid;
-	book_out(f);
+	http1_book__out(f);
 	emit_response(e, s, head, io);
 	ends_http = head->status == 101 || (e->connect && head->status / 100 == 2);
 	none = ends_http || e->head || head->status == 204 || head->status == 304;
@@ -530,7 +382,7 @@ static void believe_end(struct http1 *h, enum proto_dir dir, uint64_t pos, uint6
 /* Behind CONNECT and Upgrade it is for the response to say what the next bytes are; they wait for its end. */
 static bool awaits_switch(struct http1 *h)
 {
-	struct exchange *last = h->count ? exchange_at(h, h->count - 1) : NULL;
+	struct exchange *last = h->count ? http1_open__at(h, h->count - 1) : NULL;
 
 	return last && (last->connect || last->upgrade);
 }
@@ -539,7 +391,7 @@ static ssize_t too_long(struct http1 *h, const struct slice *s, const struct pro
 {
 	struct flow *f = &h->flow[s->dir];
 
-	book_drop(f, DROP_TRUNCATED);
+	http1_book__drop(f, DROP_TRUNCATED);
 	on_hole(h, s->dir, s->pos + s->len, s->ts_ns, io);
 	return (ssize_t)s->len;
 }
@@ -596,7 +448,7 @@ static ssize_t parse_head(struct http1 *h, const struct slice *s, const struct p
 	if (h->shaken && !f->counted && !begins(h, s))
 		return pass_by(h, s);
 	if (!request && !h->count && !h->shaken && !s->cut) {
-		book_begin(f);
+		http1_book__begin(f);
 		f->waits = true;
 		return PROTO_HOLD;
 	}
@@ -611,7 +463,7 @@ static ssize_t parse_head(struct http1 *h, const struct slice *s, const struct p
 	if (n == 0 && cut)
 		return too_long(h, &part, io);
 	if (n == 0) {
-		book_begin(f);
+		http1_book__begin(f);
 		return 0;
 	}
 	return request ? on_request(h, s, &head, (size_t)n, io) : on_response(h, s, &head, (size_t)n, io);
@@ -829,7 +681,7 @@ static int http1_skip(void *st, enum proto_dir dir, uint64_t pos, uint64_t n, ui
 	if (!lost && (f->state == HEAD || (f->state == LOST && !f->xid)))
 		stats.gap_bytes += n; /* beyond what is captured: whole messages may be in there */
 	if (f->counted) /* a head of which too little was seen */
-		book_drop(f, f->waits ? DROP_UNMATCHED : (lost ? DROP_GAP : DROP_TRUNCATED));
+		http1_book__drop(f, f->waits ? DROP_UNMATCHED : (lost ? DROP_GAP : DROP_TRUNCATED));
 	switch (f->state) {
 	case UNTIL_EOF:
 		f->body += (int64_t)n;
@@ -890,7 +742,7 @@ static void http1_eof(void *st, enum proto_dir dir, uint64_t ts, int err, const 
 
 	settle_doubt(h, io);
 	if (f->counted)
-		book_drop(f, f->waits ? DROP_UNMATCHED : DROP_CONN_ENDED);
+		http1_book__drop(f, f->waits ? DROP_UNMATCHED : DROP_CONN_ENDED);
 	if (!h->end_ts)
 		h->end_ts = ts;
 	if (dir == PROTO_REQUEST) {
@@ -914,7 +766,7 @@ static void http1_fini(void *st, uint64_t ts, const struct proto_io *io)
 	settle_doubt(h, io);
 	for (int i = 0; i < 2; i++) {
 		if (h->flow[i].counted)
-			book_drop(&h->flow[i], h->flow[i].waits ? DROP_UNMATCHED : DROP_CONN_ENDED);
+			http1_book__drop(&h->flow[i], h->flow[i].waits ? DROP_UNMATCHED : DROP_CONN_ENDED);
 	}
 	/* Without an end of either direction the connection was lost from sight, and nothing is said about it. */
 	abort_all(h, h->request_ended ? h->end_ts : ts, h->request_ended ? error_name(h->err, true) : NULL, io);

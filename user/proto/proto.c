@@ -13,7 +13,6 @@
 #include "user/proto/proto.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 #include "user/base/dynbuf.h"
 #include "user/base/mem.h"
@@ -70,56 +69,6 @@ struct proto_conn {
 	bool adopted; /* just now: the other direction may have bytes for the parser */
 	struct direction dirs[2];
 };
-
-#define PROTO(name) extern const struct proto_ops proto_##name;
-#include "user/proto/proto_list.h"
-#undef PROTO
-
-static const struct proto_ops *const table[] = {
-#define PROTO(name) &proto_##name,
-#include "user/proto/proto_list.h"
-#undef PROTO
-};
-#define N_TABLE (sizeof(table) / sizeof(table[0]))
-
-const struct proto_ops *const *proto__table(size_t *ret_n)
-{
-	*ret_n = N_TABLE;
-	return table;
-}
-
-static const char *row_mistake(size_t i)
-{
-	const struct proto_ops *p = table[i];
-
-	if (!p->name || !p->name[0])
-		return "no name";
-	if (!p->detect || !p->parse || !p->skip || !p->eof || !p->fini)
-		return "a slot is missing";
-	if (p->max_head < PROTO_DETECT_MAX)
-		return "max_head is too small";
-	for (size_t k = 0; k < i; k++) {
-		if (table[k]->name && strcmp(table[k]->name, p->name) == 0)
-			return "the name is used twice";
-	}
-	return NULL;
-}
-
-int proto__check_table(void)
-{
-	int err = 0;
-
-	for (size_t i = 0; i < N_TABLE; i++) {
-		const char *mistake = row_mistake(i);
-
-		if (!mistake)
-			continue;
-		fprintf(stderr, "wirespan: protocol table, row %zu (%s): %s\n", i,
-			table[i]->name ? table[i]->name : "?", mistake);
-		err = -EINVAL;
-	}
-	return err;
-}
 
 /* ---- small things ----------------------------------------------------------------------------- */
 
@@ -410,9 +359,12 @@ static ssize_t proxy_preamble(const uint8_t *p, size_t len)
 
 static enum proto_verdict detect(const uint8_t *data, size_t len, const struct proto_ops **ret_ops)
 {
+	const struct proto_ops *const *table;
 	enum proto_verdict v;
+	size_t n;
 
-	for (size_t i = 0; i < N_TABLE; i++) {
+	table = proto__table(&n);
+	for (size_t i = 0; i < n; i++) {
 		v = table[i]->detect(data, len);
 		if (v == PROTO_NO)
 			continue;
