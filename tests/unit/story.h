@@ -331,4 +331,13 @@ static inline void front(struct end *server, struct end *client)
 	announce(client);
 }
 
+/* A second connection to that server. */
+static inline struct end another_front(void)
+{
+	struct end server = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
+
+	announce(&server);
+	return server;
+}
+
 #endif

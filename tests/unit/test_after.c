@@ -33,8 +33,7 @@ static void service(struct end *s1, struct end *s2, struct end *c)
 {
 	start();
 	front(s1, c);
-	*s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
-	announce(s2);
+	*s2 = another_front();
 	s1->nonblock = s2->nonblock = c->nonblock = true;
 }
 

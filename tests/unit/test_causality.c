@@ -224,8 +224,7 @@ static void test_thread_of_several_connections(void **state_)
 
 	start();
 	front(&s, &c);
-	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
-	announce(&s2);
+	s2 = another_front();
 	tok = reads(&s, 7, "/longpoll");
 	calls(&c, 7, "/early", &tok);
 	gets_answer(&c, 7);
@@ -349,8 +348,7 @@ static void test_thread_with_two(void **state_)
 
 	start();
 	front(&s, &c);
-	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
-	announce(&s2);
+	s2 = another_front();
 	reads(&s, 7, "/one");
 	tok = reads(&s2, 7, "/two");
 	calls(&c, 7, "/out", &tok);
@@ -442,8 +440,7 @@ static void test_goroutine_of_others(void **state_)
 
 	start();
 	front(&s, &c);
-	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
-	announce(&s2);
+	s2 = another_front();
 	s.goroutine = 39; /* reads the first byte, as net/http's background read does */
 	data(&s, WS_RX, 7, "P", NULL);
 	s.goroutine = 40;
@@ -554,8 +551,7 @@ static void test_goroutine_drains(void **state_)
 
 		start();
 		front(&s, &c);
-		s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
-		announce(&s2);
+		s2 = another_front();
 		tok = taken_over(&s, 41);
 		goes_out(&c, "/first", &tok);
 		if (others)
@@ -594,8 +590,7 @@ static void test_goroutine_asks_again(void **state_)
 
 		start();
 		front(&s, &c);
-		s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
-		announce(&s2);
+		s2 = another_front();
 		tok = taken_over(&s, 41);
 		reads(&s2, 8, "/other");
 		calls(&c, 5, "/again", &tok);
@@ -671,8 +666,7 @@ static void test_call_that_carries_its_request(void **state_)
 
 	start();
 	front(&s, &c);
-	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
-	announce(&s2);
+	s2 = another_front();
 	s.goroutine = s2.goroutine = 40;
 	first = reads(&s, 7, "/in");
 	second = reads(&s2, 7, "/other");
@@ -1052,8 +1046,7 @@ static void test_callback_saturated(void **state_)
 
 	start();
 	front(&s, &c);
-	s2 = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
-	announce(&s2);
+	s2 = another_front();
 	a = reads(&s, 7, "/one");
 	a.kind = WS_TOK_CALLBACK;
 	calls(&c, 7, "/one/a1", &a);
@@ -1194,8 +1187,7 @@ static void test_context_of_an_open_request(void **state_)
 
 	start();
 	front(&s, &c);
-	busy = make_end(PROC_A, WS_ROLE_SERVER, 80, 40001);
-	announce(&busy);
+	busy = another_front();
 	s.nonblock = busy.nonblock = c.nonblock = true;
 	carries(&s, WS_RX, 7, "/in", P, NULL);
 	for (unsigned i = 1; i <= 40000; i++) {
