@@ -5,6 +5,7 @@ import collections
 import pathlib
 import re
 import subprocess
+import warnings
 
 import pytest
 from chain import assert_edges
@@ -53,6 +54,8 @@ def test_proven_by_the_runtime(services, traced, tag):
         assert spans.count(mine) == {(kind, leg): REQUESTS for kind in (CLIENT, SERVER) for leg in ("n0", *evidence)}
         late = [s for s in mine if s.attrs.get("wirespan.parent.missing") == LATE] if SLOW > 1 else []
         assert len(late) <= REQUESTS * len(evidence) / 100, late
+        if late:
+            warnings.warn(f"under emulation: {len(late)} calls without a parent: {LATE}", stacklevel=1)
         mine = [s for s in mine if s not in late and s.parent not in {x.id for x in late}]
         assert_edges(mine)
         by = collections.Counter((s.leg, s.attrs.get("wirespan.parent.evidence")) for s in mine
