@@ -17,7 +17,7 @@ vm: deps all
 ## make vm-bench     nginx, 1 KiB, one worker, in the 6.1 guest: every plan that it grants, without and with in turn (ARGS=…)
 vm-bench: deps all tools $(O)/tests/tools/sink
 	$(VM) --parallel --timeout 3600 '$(KERNEL)' 'WS_OUT=$(abspath $(O)) $(abspath $(O))/venv/bin/python3 tests/bench/bench.py \
-		--cases nginx --body 1024 --rounds 3 --seconds 10 --no-seen $(ARGS)'
+		--cases nginx --body 1024 --rounds 3 --seconds 10 --no-seen --no-stats $(ARGS)'
 
 ## make vm-shell     a shell in one (KERNEL=…); exit or ^] ends it
 vm-shell: deps all

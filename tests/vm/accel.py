@@ -4,7 +4,7 @@ import os
 import pathlib
 
 import guest
-from errors import NotBooted, VmError
+from errors import NotBooted, VmError, progress
 
 PROBE_TIME = 20  # seconds in which KVM boots a kernel and runs `true`, by far
 TCG_SLOW = 8  # how much longer things take under emulation; tests multiply their time limits by WS_SLOW
@@ -29,7 +29,7 @@ def choose(kernel):
         r = guest.Guest(kernel, options, "kvm").run("true", {"PATH": "/bin:/usr/bin"}, "/", dict.fromkeys(("out", "err"), len))
         answer = "kvm" if r.code == 0 else "tcg"
     except VmError as e:
-        print(f"  NO KVM   {e}; emulation instead", flush=True)
+        progress(f"  NO KVM   {e}; emulation instead")
         if not isinstance(e, NotBooted):
             return "tcg"
         answer = "tcg"

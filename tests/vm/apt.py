@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 
-from errors import VmError
+from errors import VmError, progress
 
 ETC_APT = pathlib.Path("/etc/apt")
 LISTS_FOR = 24 * 3600  # seconds for which downloaded package lists are good
@@ -103,7 +103,7 @@ Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
         stamp = self.dir / "updated"
         if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_FOR:
             return
-        print(f"  LISTS    {' '.join(self.suites)}", flush=True)
+        progress(f"  LISTS    {' '.join(self.suites)}")
         no_icons = "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false"  # may be asked for by the machine's apt
         r = self._run("apt-get", "-q", "-o", no_icons, "update")
         self.complaint = "\n".join(re.findall(r"^[EW]: .*", r.stderr, re.M))
@@ -122,7 +122,7 @@ Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
         """The .deb in `directory`, with a line of progress now and then."""
         record = self.record(package)
         size = int(record.get("Size", 0))
-        print(f"  FETCH    {package} ({size / 1e6:.0f} MB)", flush=True)
+        progress(f"  FETCH    {package} ({size / 1e6:.0f} MB)")
         free = shutil.disk_usage(directory).free
         if free < size:
             raise VmError(f"{package} has {size / 1e6:.0f} MB, {directory} {free / 1e6:.0f} MB free: disk full")
@@ -138,7 +138,7 @@ Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
                         break
                     except subprocess.TimeoutExpired:
                         done = sum(f.stat().st_size for f in directory.glob("*.deb*"))
-                        print(f"           {done / 1e6:.0f} of {size / 1e6:.0f} MB", flush=True)
+                        progress(f"           {done / 1e6:.0f} of {size / 1e6:.0f} MB")
             finally:
                 if p.poll() is None:
                     p.kill()
@@ -146,6 +146,7 @@ Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
             log.seek(0)
             debs = list(directory.glob("*.deb"))
             if p.returncode or not debs:
+                (self.dir / "updated").unlink(missing_ok=True)  # the lists name what is no more: new ones the next time
                 raise VmError(f"{package} cannot be downloaded: {_last_error(log.read())}")
         return debs[0]
 

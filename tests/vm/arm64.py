@@ -17,7 +17,7 @@ import guest
 import initramfs
 import kernel
 import vm
-from errors import VmError, reason
+from errors import VmError, progress, reason
 
 OUT = pathlib.Path(os.environ.get("WS_OUT") or guest.ROOT / ".output").absolute()
 SUITES = ["bookworm", "bookworm-security"]
@@ -69,7 +69,7 @@ def userland():
         with tempfile.TemporaryDirectory(dir=kernel.CACHE, prefix=".arm64-") as scratch:
             debs = pathlib.Path(scratch) / "debs"
             (debs / "partial").mkdir(parents=True)
-            print(f"  FETCH    {len(wanted)} arm64 packages and what they need", flush=True)
+            progress(f"  FETCH    {len(wanted)} arm64 packages and what they need")
             run("apt-get", "-q", "-y", "-d", "--no-install-recommends", "-o", "Debug::NoLocking=1",
                 "-o", f"Dir::Cache::archives={debs}", "install", *wanted, env=source.env)
             tree = pathlib.Path(scratch) / "tree"
@@ -83,22 +83,24 @@ def userland():
     return target
 
 
-def build(tree):
-    """The arm64 binary."""
+def build(tree, results):
+    """The arm64 binary, and the tool that asks the verifier, in `results`."""
     libs = f"{tree}/usr/lib/aarch64-linux-gnu/pkgconfig:{tree}/usr/share/pkgconfig"
     env = {k: v for k, v in os.environ.items() if not guest.MAKE_OWN.match(k)}
     out = OUT / "arm64"
+    programs = [out / "wirespan", out / "tests/tools/verifier"]
     run("make", "-C", guest.ROOT, f"-j{os.cpu_count()}", f"O={out}", "HOST_ARCH=arm64",
-        f"CC=aarch64-linux-gnu-gcc --sysroot={tree}", out / "wirespan",
+        f"CC=aarch64-linux-gnu-gcc --sysroot={tree}", *programs,
         env={**env, "PKG_CONFIG_LIBDIR": libs, "PKG_CONFIG_SYSROOT_DIR": str(tree)})
-    return out / "wirespan"
+    for p in programs:
+        shutil.copy(p, results)
 
 
 def boot(results, plans, options, sinks):
     """Result of arm64_guest.py in a guest, with what it wrote in `results`."""
     try:
         tree = userland()
-        shutil.copy(build(tree), results / "wirespan")
+        build(tree, results)
         (results / "tests").mkdir()
         shutil.copytree(guest.ROOT / "tests/rig", results / "tests/rig", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(guest.ROOT / "tests/vm/arm64_guest.py", results / "tests")

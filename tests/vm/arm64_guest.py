@@ -37,11 +37,12 @@ def one(plan, services, directory):
 
 
 def main():
-    """What the matrix reads: "version", "features", "junit.xml", as for the tests of e2e."""
+    """What the matrix reads: "version", "features", "verifier", "junit.xml", as for the tests of e2e."""
     results = pathlib.Path(os.environ["WS_RESULTS"])
     (results / "version").write_text(pathlib.Path("/proc/version").read_text())
     features = subprocess.run([WIRESPAN, "features"], capture_output=True, text=True)
     (results / "features").write_text(features.stdout)
+    (results / "verifier").write_text(subprocess.run([WIRESPAN.parent / "verifier"], capture_output=True, text=True).stdout)
     suite, failed = xml.etree.ElementTree.Element("testsuite"), 0
     for plan in tracer.demanded():
         case = xml.etree.ElementTree.SubElement(suite, "testcase", name=f"test_http[{plan}]")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What may go wrong with a virtual machine, as opposed to with what runs in it."""
+import sys
 
 
 class VmError(Exception):
@@ -8,6 +9,11 @@ class VmError(Exception):
     def __init__(self, text, console=""):
         super().__init__(text)
         self.console = console
+
+
+def progress(text):
+    """What is done meanwhile. Standard output is the command's alone."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def reason(e):

@@ -50,7 +50,7 @@ class Options:
 
 class Result:
     def __init__(self):
-        self.code, self.boot, self.took, self.left, self.trouble = None, 0.0, 0.0, [], []
+        self.code, self.boot, self.took, self.left, self.trouble, self.console = None, 0.0, 0.0, [], [], ""
 
 
 class Console:
@@ -259,7 +259,7 @@ class Guest:
         finally:
             self._stop()
         self.result.took = time.monotonic() - self.began
-        self.result.trouble = self.console.trouble
+        self.result.trouble, self.result.console = self.console.trouble, self.console.tail()
         return self.result
 
     def _stop(self):

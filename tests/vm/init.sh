@@ -135,8 +135,9 @@ run_command() {
 
 run_shell() {
 	say ready
-	stty sane rows "$rows" cols "$columns" </dev/hvc0
-	setsid -c sh /run/vm/run </dev/hvc0 >/dev/hvc0 2>&1
+	exec 3<>/dev/hvc0 # kept open: a terminal forgets its size when nobody has it open
+	stty sane rows "$rows" cols "$columns" <&3
+	setsid -c sh /run/vm/run <&3 >&3 2>&1 3>&-
 	code=$?
 }
 

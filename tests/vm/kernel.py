@@ -19,10 +19,11 @@ import time
 import zlib
 
 import apt
-from errors import VmError, reason
+from errors import VmError, progress, reason
 
 CACHE = pathlib.Path(os.environ.get("WS_CACHE") or "/var/cache/wirespan")
 ALIAS_FOR = 7 * 24 * 3600  # seconds for which a short name keeps its meaning
+ASK_AGAIN = 3600  # the same, where not every suite answered
 
 # Short name: suites to look in, and what the version has to look like.
 KERNELS = {
@@ -62,7 +63,7 @@ def _locked(name):
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"  WAIT     kernel {name}: another process prepares one", flush=True)
+            progress(f"  WAIT     kernel {name}: another process prepares one")
             fcntl.flock(f, fcntl.LOCK_EX)
         yield
 
@@ -91,6 +92,8 @@ def _run(*argv):
 
 
 def _unpack(source, image, version, target):
+    for left in target.parent.glob(".new-*"):  # by one that was killed: here is nobody else
+        shutil.rmtree(left, ignore_errors=True)
     free = shutil.disk_usage(CACHE).free
     if free < UNPACKED:
         raise VmError(f"{free / 1e6:.0f} MB free in {CACHE}, {UNPACKED / 1e6:.0f} MB needed: disk full")
@@ -165,15 +168,16 @@ def _cached_alias(name):
     return Kernel(directory), time.time() - alias.stat().st_mtime < ALIAS_FOR
 
 
-def _fetch(name, suites, pattern, old, arch):
-    source = apt.Apt(CACHE, suites, arch)
-    source.update()
+def _fetch(name, source, pattern, old, arch):
     found = _candidates(source, pattern, arch)
-    if not found and old:
-        print(f"kernel {name}: not looked up ({source.complaint or 'not listed any more'}): {old} of before", flush=True)
+    if old and (not found or source.complaint and _key(old.version) >= _key(found[0][0])):
+        progress(f"kernel {name}: not looked up ({source.complaint or 'not listed any more'}): {old} of before")
         return old
     if not found:
-        raise VmError(f"no such Debian kernel in {', '.join(suites)}" + (f": {source.complaint}" if source.complaint else ""))
+        raise VmError(f"no such Debian kernel in {', '.join(source.suites)}"
+                      + (f": {source.complaint}" if source.complaint else ""))
+    if source.complaint:
+        progress(f"kernel {name}: {found[0][0]} is the newest of the suites that could be looked up ({source.complaint})")
     for i, (version, image) in enumerate(found[:3]):
         target = CACHE / "kernels" / version
         try:
@@ -183,7 +187,7 @@ def _fetch(name, suites, pattern, old, arch):
         except VmError as e:  # mirrors list packages that they no longer have
             if i + 1 == min(3, len(found)) or "downloaded" not in str(e):
                 raise
-            print(f"kernel {version}: {e}; trying the one before it", flush=True)
+            progress(f"kernel {version}: {e}; trying the one before it")
     raise AssertionError("unreachable")
 
 
@@ -203,10 +207,15 @@ def get(name, arch="amd64"):
             series = re.fullmatch(r"\d+\.\d+", name)
             pattern = re.escape(name) + (r"\..*" if series else "")
             suites, pattern = KERNELS.get(name, (EVERYWHERE, pattern))
-            kernel = _fetch(name, suites, pattern, old, arch)
+            source = apt.Apt(CACHE, suites, arch)
+            source.update()
+            kernel = _fetch(name, source, pattern, old, arch)
             alias = CACHE / "kernels" / ".alias" / known
             alias.parent.mkdir(exist_ok=True)
             alias.write_text(kernel.version + "\n")
+            if source.complaint:  # a suite that could not be asked may have another
+                soon = time.time() - ALIAS_FOR + ASK_AGAIN
+                os.utime(alias, (soon, soon))
             return kernel
     except (VmError, OSError) as e:
         raise VmError(f"kernel {name}: {reason(e) if isinstance(e, OSError) else e}") from e

@@ -4,6 +4,7 @@
 
     matrix.py                  `make test-vm`: two kernels, a short selection
     matrix.py --full           `make test-vm-full`: every kernel and restriction, about an hour under emulation
+    matrix.py --jobs 2         so many guests at a time; by default one for each two processors, two of the full matrix
     matrix.py --only 6.1,lock  rows whose name has one of these in it, or begins with it if it begins with a kernel's
                                version; --list shows the names
 
@@ -14,6 +15,8 @@ left, or if the kernel complains. A kernel that cannot be had or does not boot i
 import argparse
 import contextlib
 import dataclasses
+import fcntl
+import json
 import os
 import pathlib
 import re
@@ -26,6 +29,7 @@ sys.dont_write_bytecode = True
 
 import arm64  # noqa: E402
 import guest  # noqa: E402
+import side_by_side  # noqa: E402
 import vm  # noqa: E402
 from errors import VmError, reason  # noqa: E402
 
@@ -40,15 +44,18 @@ SHORT = [f"{E2E}smoke.py", f"{E2E}running.py", "-k", "test_smoke or test_feature
 # Exporters and frameworks do not, and every import of one takes ten seconds more. Contexts and goroutines: one service each.
 SELECTION = [
     *(f"{E2E}{name}.py" for name in ("smoke", "syscalls", "counts", "causality", "context", "runtimes", "namespaces", "input",
-                                     "running")),
+                                     "running", "tls")),
     "-k", "test_smoke or test_bodies_read_by_splice or (test_io_uring and (uring-tcp or wq-unix)) or test_short_lived or "
     "(who_waits and epoll) or (test_never_answered and deaf-unix-close) or (test_failed_connects and refused) or "
     "test_received or test_equal_port_pairs or test_joined_through or test_proven_by or test_kill_9 or test_command or "
-    "test_refused_plan or test_features_names or test_without_root or test_without_a_capability or test_without_btf"]
+    "test_container or test_refused_plan or test_features_names or test_without_root or test_without_a_capability or "
+    "test_without_btf or (test_tls and test_proxy)"]
 # Below $WS_OUT, made by test-vm-full; the program is named by tests/rig/golang.py.
 SELECTION_NEEDS = ("tests/tools/verifier", "tests/go/accuracy_services_go-*")
 # That it traces at all, exactly, or says why not.
 TRACES = [f"{E2E}smoke.py", f"{E2E}running.py", "-k", "test_smoke or test_refused_plan or test_features_names"]
+# Which of its places in the hierarchies says what container a process is in.
+CGROUPS = [*TRACES[:-1], f"{TRACES[-1]} or test_container"]
 FEW_RIGHTS = [f"{E2E}running.py", "-k", "test_without_sys_admin"]
 # Debian's default is 3: perf events only with CAP_SYS_ADMIN. The kernel's own is this.
 OTHERS = {"kernel.perf_event_paranoid": 2}
@@ -82,20 +89,20 @@ ROWS = [
     # Kernel memory must not be read at all: whatever is asked for has to be refused, with the reason.
     Row("6.1 lockdown=confidentiality", "6.1", (), TRACES, cmdline="lockdown=confidentiality"),
     Row("6.12 lockdown=confidentiality", "6.12", (), TRACES, cmdline="lockdown=confidentiality"),
-    Row("6.1 cgroup v1", "6.1", BEFORE_6_3, TRACES, cgroup=1),
-    Row("newest cgroup v1", "newest", ALL_PLANS, TRACES, cgroup=1),
+    Row("6.1 cgroup v1", "6.1", BEFORE_6_3, CGROUPS, cgroup=1),
+    Row("newest cgroup v1", "newest", ALL_PLANS, CGROUPS, cgroup=1),
     Row("6.1 perf_event_paranoid=3", "6.1", BEFORE_6_3, TRACES, sysctl={"kernel.perf_event_paranoid": 3}),
     Row("6.1 perf_event_paranoid=4", "6.1", BEFORE_6_3, TRACES, sysctl={"kernel.perf_event_paranoid": 4}),
     Row("5.10 without CAP_SYS_ADMIN", "5.10", BEFORE_6_3, FEW_RIGHTS, sysctl=OTHERS),
     Row("6.12 without CAP_SYS_ADMIN", "6.12", ALL_PLANS, FEW_RIGHTS, sysctl=OTHERS),
     # What Debian's default then refuses (kprobe, syscall) or takes away (contexts, goroutines) has to be said.
-    Row("6.12 without CAP_SYS_ADMIN, perf_event_paranoid=3", "6.12", ALL_PLANS, FEW_RIGHTS,
+    Row("6.12 without CAP_SYS_ADMIN at perf_event_paranoid=3", "6.12", ALL_PLANS, FEW_RIGHTS,
         sysctl={"kernel.perf_event_paranoid": 3}),
     Row("6.1 512 connections", "6.1", BEFORE_6_3, CONNECTIONS),
     Row("newest 512 connections", "newest", ALL_PLANS, CONNECTIONS),
     Row("6.1 preempt=full", "6.1", BEFORE_6_3, PREEMPTED, cmdline="preempt=full", calm=False),
     Row("newest preempt=full", "newest", ALL_PLANS, PREEMPTED, cmdline="preempt=full", calm=False),
-    Row("arm64", arm64.KERNEL, ALL_PLANS, [], arch="arm64"),
+    Row("arm64", arm64.KERNEL, ALL_PLANS, [], verifier=True, arch="arm64"),
 ]
 
 WALK_LIMIT = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS, include/linux/bpf.h
@@ -118,6 +125,22 @@ class Outcome:
         self.row, self.version = row, row.kernel
         self.plans, self.failures, self.features, self.boot, self.took = {}, [], {}, 0.0, 0.0
         self.verified = {}  # {plan: (instructions walked, program) of the largest}
+        self.refusals = {}  # {plan: [why, …]} of the tests that passed because it was refused, and said so
+
+    SAVED = ("version", "plans", "refusals", "failures", "features", "boot", "took", "verified")
+
+    def save(self, path):
+        path.write_text(json.dumps({k: getattr(self, k) for k in self.SAVED}))
+
+    @classmethod
+    def load(cls, row, saved):
+        """What another process has saved; {}: it ended without."""
+        outcome = cls(row)
+        for k, v in saved.items():
+            setattr(outcome, k, v)
+        if not saved:
+            outcome.failures.append("its process ended before it could say how it went")
+        return outcome
 
     def sums(self):
         passed, failed, skipped = (sum(n[i] for n in self.plans.values()) for i in range(3))
@@ -130,12 +153,15 @@ def plan_of(test):
 
 
 def read_junit(path):
-    counts = {}
+    """Outcome's plans and refusals."""
+    counts, refusals = {}, {}
     for case in xml.etree.ElementTree.parse(path).iter("testcase"):
-        n = counts.setdefault(plan_of(case.get("name", "")), [0, 0, 0])
-        kinds = {child.tag for child in case}
-        n[1 if kinds & {"failure", "error"} else 2 if "skipped" in kinds else 0] += 1
-    return counts
+        plan, kinds = plan_of(case.get("name", "")), {child.tag for child in case}
+        counts.setdefault(plan, [0, 0, 0])[1 if kinds & {"failure", "error"} else 2 if "skipped" in kinds else 0] += 1
+        said = [p.get("value") for p in case.iter("property") if p.get("name") == "refused"]
+        if said:
+            refusals.setdefault(plan, []).extend(said)
+    return counts, refusals
 
 
 def quoted(args):
@@ -146,6 +172,8 @@ def judge_verifier(outcome, results):
     """Every plan of the row has programs that the verifier took; which of them it walked the longest."""
     text = (results / "verifier").read_text() if (results / "verifier").exists() else ""
     for plan, program, _, walked in re.findall(r"^(\w+) +(\w+) +(\d+) +(\d+) +[\d.]+ %$", text, re.M):
+        if not int(walked):
+            outcome.failures.append(f"verifier, plan {plan}: {program}: how far it was walked is not known")
         outcome.verified[plan] = max(outcome.verified.get(plan, (0, "")), (int(walked), program))
     for p in outcome.row.plans:
         if not outcome.verified.get(p, (0,))[0]:
@@ -189,7 +217,7 @@ def judge(outcome, result, results, plans):
         bad.append(f"plan {p} is granted; the table does not have it")
     if (results / "junit.xml").exists():
         try:
-            outcome.plans = read_junit(results / "junit.xml")
+            outcome.plans, outcome.refusals = read_junit(results / "junit.xml")
         except xml.etree.ElementTree.ParseError as e:  # the disk was full, or the guest ended meanwhile
             bad.append(f"junit.xml: {e}")
         for p in plans:
@@ -199,10 +227,9 @@ def judge(outcome, result, results, plans):
             bad.append("no test passed")
     if result is None:
         return
+    bad += vm.aftermath(row.kernel, result)
     if not (results / "junit.xml").exists() or (result.code and not any(n[1] for n in outcome.plans.values())):
         bad.append(f"the tests ended with {result.code}")
-    bad += [f"left running: {line}" for line in result.left]
-    bad += [f"kernel says: {line}" for line in result.trouble]
 
 
 def results_of(row, logs):
@@ -211,20 +238,12 @@ def results_of(row, logs):
 
 def run(row, plan, logs):
     print(f"== {row.name}: {row.kernel}{' ' + row.cmdline if row.cmdline else ''}", flush=True)
-    outcome, result = Outcome(row), None
-    results = results_of(row, logs)
+    outcome, results = Outcome(row), results_of(row, logs)
     plans = [p for p in row.plans if plan in (None, p)]
     began = time.monotonic()
     try:
-        result = in_guest(row, plans, results)
-        outcome.boot = result.boot
-    except VmError as e:
-        vm.complain(e)
-        outcome.failures.append(str(e))
-        with contextlib.suppress(OSError):  # it has been shown
-            (results / "console").write_text(e.console)
-    try:
-        judge(outcome, result, results, plans)
+        with claimed(results):
+            attempt(outcome, plans, results)
     except OSError as e:
         outcome.failures.append(f"kernel {row.kernel}: {reason(e)}")
     outcome.took = time.monotonic() - began
@@ -236,11 +255,36 @@ def run(row, plan, logs):
     return outcome
 
 
+@contextlib.contextmanager
+def claimed(results):
+    """Two runs of a row in one tree would be judged by each other's results."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with open(results.with_name(f".{results.name}.lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise BlockingIOError(e.errno, "another run of this row is under way", str(results)) from e
+        yield
+
+
+def attempt(outcome, plans, results):
+    result = None
+    try:
+        result = in_guest(outcome.row, plans, results)
+        outcome.boot = result.boot
+    except VmError as e:
+        vm.complain(e)
+        outcome.failures.append(str(e))
+        with contextlib.suppress(OSError):  # it has been shown
+            (results / "console").write_text(e.console)
+    judge(outcome, result, results, plans)
+
+
 def in_guest(row, plans, results):
     """The guest's Result; what it prints is shown and kept in `results`. Whatever goes wrong is a VmError."""
     options = guest.Options(cmdline=row.cmdline, sysctl=row.sysctl, cgroup=row.cgroup, calm=row.calm,
                             timeout=row.timeout, results=str(results))
-    missing = [n for n in SELECTION_NEEDS if row.verifier and not any(OUT.glob(n))]
+    missing = [n for n in SELECTION_NEEDS if row.tests == SELECTION and not any(OUT.glob(n))]
     if missing:
         raise VmError(f"kernel {row.kernel}: not built: {', '.join(str(OUT / n) for n in missing)}: run it by make")
     env = {"WS_OUT": str(OUT), "WS_PLANS": ",".join(plans), "WS_VERIFIER": "1" if row.verifier else ""}
@@ -263,6 +307,10 @@ def cell(outcome, plan):
     passed, failed, _ = outcome.plans.get(plan, [0, 0, 0])
     if failed:
         return f"**{failed} failed**, {passed} passed"
+    refused = outcome.refusals.get(plan, [])
+    if refused:
+        said = f"refused: {', '.join(sorted(set(refused)))}"
+        return f"{passed - len(refused)} passed, {len(refused)} {said}" if passed > len(refused) else said
     if passed:
         return f"{passed} passed"
     how = outcome.features.get(plan)
@@ -295,13 +343,39 @@ def verifier_table(outcomes):
         print(f"\nevery program under {o.version}:\n{(results_of(o.row, OUT / 'vm') / 'verifier').read_text()}")
 
 
+def one_row(a):
+    guest.on_signals()
+    row = next(r for r in ROWS if r.name == a.row)
+    try:
+        run(row, a.plan, OUT / "vm").save(a.outcome)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def outcomes_of(rows, a):
+    jobs = a.jobs or (min(2, os.cpu_count()) if a.full else max(1, os.cpu_count() // 2))
+    if jobs == 1 or len(rows) == 1:
+        yield from (run(row, a.plan, OUT / "vm") for row in rows)
+        return
+    plan = ["--plan", a.plan] if a.plan else []
+    rows = sorted(rows, key=lambda r: not r.verifier)  # the long ones first
+    yield from side_by_side.run(rows, jobs, lambda r, file: [__file__, "--row", r.name, "--outcome", str(file), *plan],
+                                Outcome.load)
+
+
 def main():
     p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     p.add_argument("--full", action="store_true")
     p.add_argument("--only", metavar="NAMES")
     p.add_argument("--plan", choices=ALL_PLANS, help="force only this one")
+    p.add_argument("--jobs", type=int, metavar="N", help="guests at a time")
     p.add_argument("--list", action="store_true")
+    p.add_argument("--row", help=argparse.SUPPRESS)  # one of side_by_side's
+    p.add_argument("--outcome", type=pathlib.Path, help=argparse.SUPPRESS)
     a = p.parse_args()
+    if a.row:
+        return one_row(a)
     wanted = [w.strip() for w in a.only.split(",")] if a.only else None
     unknown = [w for w in wanted or [] if not any(named(r, w) for r in ROWS)]
     if unknown:
@@ -321,16 +395,18 @@ def main():
     guest.on_signals()
     outcomes, interrupted, began = [], False, time.monotonic()
     try:
-        for row in rows:
-            outcomes.append(run(row, a.plan, OUT / "vm"))
+        for outcome in outcomes_of(rows, a):
+            outcomes.append(outcome)
     except KeyboardInterrupt:
         interrupted = True
+    done = [o.row for o in outcomes]
+    outcomes.sort(key=lambda o: rows.index(o.row))
     if outcomes:
         table(outcomes)
     verified = [o for o in outcomes if o.verified]
     if verified:
         verifier_table(verified)
-    not_run = [r.name for r in rows[len(outcomes):]]
+    not_run = [r.name for r in rows if r not in done]
     left_out = not_run + [r.name for r in ROWS if r not in rows and not (a.full and r.short)]
     if left_out:
         print("\nnot run: " + ", ".join(left_out))

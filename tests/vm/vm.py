@@ -60,14 +60,29 @@ def complain(error):
     print(f"vm: {error}", file=sys.stderr, flush=True)
 
 
+def aftermath(name, result):
+    """What a command has left behind that came to an end: what runs on, what the kernel said of it."""
+    bad = [*(f"left running: {line}" for line in result.left), *(f"kernel says: {line}" for line in result.trouble)]
+    if bad:
+        complain(VmError(f"kernel {name}: {'; '.join(bad)}", result.console))
+    return bad
+
+
+def pair(text):
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def arguments():
     p = argparse.ArgumentParser(prog="vm.py", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     p.add_argument("kernel", nargs="*", help=f"{', '.join(kernel.KERNELS)}, a series (6.17) or a version; then the command")
     p.add_argument("--shell", action="store_true")
     p.add_argument("--fetch", action="store_true", help="every argument is a kernel")
     p.add_argument("--append", default="", metavar="PARAMETERS", help="kernel command line, e.g. lockdown=integrity")
-    p.add_argument("--sysctl", action="append", default=[], metavar="NAME=VALUE")
-    p.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
+    p.add_argument("--sysctl", action="append", default=[], type=pair, metavar="NAME=VALUE")
+    p.add_argument("--env", action="append", default=[], type=pair, metavar="NAME=VALUE")
     p.add_argument("--cgroup", type=int, choices=(1, 2), default=2)
     p.add_argument("--memory", type=int, default=3072, metavar="MIB")
     p.add_argument("--cpus", type=int, default=2)
@@ -97,10 +112,10 @@ def main():
             raise VmError(f"kernel {a.kernel[0]}: a shell wants a terminal")
         if a.results:
             os.makedirs(a.results, exist_ok=True)
-        options = guest.Options(cmdline=a.append, sysctl=dict(s.split("=", 1) for s in a.sysctl), cgroup=a.cgroup,
+        options = guest.Options(cmdline=a.append, sysctl=dict(a.sysctl), cgroup=a.cgroup,
                                 memory=a.memory, cpus=a.cpus, accel=a.accel, timeout=0 if a.shell else a.timeout,
                                 results=a.results, shell=a.shell, parallel=a.parallel)
-        env = dict(e.split("=", 1) for e in a.env)
+        env = dict(a.env)
         sinks = {"out": to_fd(1), "err": to_fd(2), "tty": to_fd(1)}
         if a.shell:
             kernel.get(a.kernel[0])  # its progress before the terminal is raw
@@ -117,10 +132,7 @@ def main():
     except KeyboardInterrupt:
         print("vm: interrupted", file=sys.stderr)
         return 130
-    for line in r.left:
-        print(f"vm: left running: {line}", file=sys.stderr)
-    for line in r.trouble:
-        print(f"vm: kernel says: {line}", file=sys.stderr)
+    aftermath(a.kernel[0], r)
     if not a.quiet:
         print(f"vm: booted in {r.boot:.1f} s, {r.took:.1f} s in all, exit code {r.code}", file=sys.stderr)
     return r.code
