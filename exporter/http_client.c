@@ -397,13 +397,30 @@ static const char *tls_hint(const char *error)
 	return "";
 }
 
+/*
+ * It hung up on the first bytes of a connection of ours. A server that takes them for nonsense may close before all of
+ * them are written: whether that comes as an end of file, a reset or a broken pipe is a race.
+ */
+static bool hung_up(struct http_client *c, CURLcode code, long os_error)
+{
+	long connects = 0;
+
+	if (os_error != EPIPE && os_error != ECONNRESET)
+		return false;
+	if (code == CURLE_COULDNT_CONNECT)
+		return true; /* before curl asked how the connection came about */
+	curl_easy_getinfo(c->easy, CURLINFO_NUM_CONNECTS, &connects);
+	return connects > 0 && (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR);
+}
+
 static void describe_error(struct http_client *c, CURLcode code, struct http_response *r)
 {
 	long os_error = 0;
 
 	curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &os_error);
 	r->not_http = code == CURLE_GOT_NOTHING || code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM ||
-		      code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_WEIRD_SERVER_REPLY;
+		      code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_WEIRD_SERVER_REPLY ||
+		      hung_up(c, code, os_error);
 	switch (code) {
 	case CURLE_OPERATION_TIMEDOUT:
 		snprintf(r->error, sizeof(r->error), "no answer within %g s", (double)(c->timeout_ns / 1000000) / 1e3);

@@ -15,8 +15,9 @@
 #include <errno.h>
 
 #include "exporter/group.h"
-#include "user/base/utf8.h"
+#include "user/base/copy.h"
 #include "user/base/mem.h"
+#include "user/base/utf8.h"
 
 #define BUF_MIN ((size_t)16 << 10)
 #define FIELD_MAX 20u /* tag and length, or tag and scalar, of any field that we write */
@@ -94,15 +95,11 @@ static inline size_t mark(const struct otlp_encoder *e)
  * The back_*() write in front of p, where there has to be room, and return what they wrote. A pointer in a register:
  * through `e` each byte would be followed by loading everything anew, since it might have changed that.
  */
-static inline uint8_t *back_varint(uint8_t *p, uint64_t v)
+static __attribute__((noinline)) uint8_t *back_long_varint(uint8_t *p, uint64_t v)
 {
 	uint8_t *start;
 	size_t n = 1;
 
-	if (v < 0x80) {
-		*--p = (uint8_t)v;
-		return p;
-	}
 	for (uint64_t rest = v >> 7; rest; rest >>= 7)
 		n++;
 	start = p -= n;
@@ -110,6 +107,14 @@ static inline uint8_t *back_varint(uint8_t *p, uint64_t v)
 		*p++ = (uint8_t)v | 0x80;
 	*p = (uint8_t)v;
 	return start;
+}
+
+static inline uint8_t *back_varint(uint8_t *p, uint64_t v)
+{
+	if (v >= 0x80)
+		return back_long_varint(p, v);
+	*--p = (uint8_t)v;
+	return p;
 }
 
 static inline uint8_t *back_tag(uint8_t *p, uint32_t field, uint32_t wire)
@@ -144,28 +149,12 @@ static inline uint8_t *back_length(uint8_t *p, uint32_t field, const uint8_t *en
 	return back_tag(back_varint(p, (uint64_t)(end - p)), field, WIRE_LEN);
 }
 
-/* Keys and most values have 8 to 32 bytes: two moves of a fixed size, which may overlap, instead of a call. */
-static inline void copy(uint8_t *to, const void *from, size_t n)
-{
-	const uint8_t *p = from;
-
-	if (n - 8 <= 8) {
-		memcpy(to, p, 8);
-		memcpy(to + n - 8, p + n - 8, 8);
-	} else if (n - 16 <= 16) {
-		memcpy(to, p, 16);
-		memcpy(to + n - 16, p + n - 16, 16);
-	} else if (n) {
-		memcpy(to, p, n);
-	}
-}
-
 static inline uint8_t *back_bytes(uint8_t *p, uint32_t field, const void *bytes, size_t n)
 {
 	uint8_t *end = p;
 
 	p -= n;
-	copy(p, bytes, n);
+	copy__bytes(p, bytes, n);
 	return back_length(p, field, end);
 }
 
@@ -246,6 +235,13 @@ static inline void put_attr(struct otlp_encoder *e, uint32_t field, const struct
 	e->at = (size_t)(back_length(p, field, end) - e->buf);
 }
 
+/* A function: where it is called put_attr() would be a call for each. */
+static __attribute__((noinline)) void put_attrs(struct otlp_encoder *e, uint32_t field, const struct attr *attrs, size_t n)
+{
+	while (n-- > 0)
+		put_attr(e, field, &attrs[n]);
+}
+
 static bool all_zero(const uint8_t *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -319,8 +315,7 @@ static void put_span(struct otlp_encoder *e, const struct span *s)
 		put_link(e, &s->links[i]);
 	if (s->dropped_attrs)
 		put_varint(e, 10, s->dropped_attrs);
-	for (uint32_t i = s->n_attrs; i-- > 0;)
-		put_attr(e, 9, &s->attrs[i]);
+	put_attrs(e, 9, s->attrs, s->n_attrs);
 	put_times(e, s);
 	put_str_unless_empty(e, 5, s->name);
 	put_parent(e, s);
@@ -348,8 +343,7 @@ static void put_group(struct otlp_encoder *e, const struct group_set *set, const
 	put_message(e, 2, scope_spans); /* ResourceSpans.scope_spans */
 	if (g->res) {
 		resource = mark(e);
-		for (size_t i = g->res->n_attrs; i-- > 0;)
-			put_attr(e, 1, &g->res->attrs[i]);
+		put_attrs(e, 1, g->res->attrs, g->res->n_attrs);
 		put_message(e, 1, resource);
 	}
 	put_message(e, 1, resource_spans); /* ExportTraceServiceRequest.resource_spans */

@@ -22,6 +22,7 @@ def nginx(services):
     return port
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_real_collector_acknowledges_all(services, start, collector, nginx, tag, protocol, compression):
@@ -124,6 +125,7 @@ def test_receiver(start, tag, named, answer):
     assert left["telemetry"] >= 1 and left.get("receiver", 0) == (not named)
 
 
+@pytest.mark.alone
 def test_collector_that_comes_late(services, start, collector, nginx, tag):
     """Refused at first; what waited is sent once it is there, once."""
     port = net.free_port()
@@ -139,6 +141,7 @@ def test_collector_that_comes_late(services, start, collector, nginx, tag):
     assert not dropped(t.final)
 
 
+@pytest.mark.alone
 def test_collector_absent(services, start, nginx, tag):
     """Ends within its limit and counts all that was lost."""
     t = start("--endpoint", f"http://127.0.0.1:{net.free_port()}", "--port", str(nginx), "--shutdown-timeout", "2s",
@@ -182,6 +185,7 @@ def test_collector_answers(services, start, nginx, tag, plan, accepted):
             assert e["dropped"]["rejected"] == 400
 
 
+@pytest.mark.alone
 def test_collector_that_never_answers(services, start, nginx, tag):
     """A slow collector holds nothing up: the service goes on, the end comes in time, the loss is counted."""
     with BadCollector("slow") as c:
@@ -216,6 +220,7 @@ def test_queue_is_bounded(services, start, nginx, tag):
         t.service.p.wait(10)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
 def test_shutdown_flushes(services, start, nginx, tag, sig):
     """Stopped in the moment after the last answer: nothing is lost."""

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exporter alone (tests/tools/export_load.c) against real servers: gRPC's own, and TLS by OpenSSL."""
 
+import contextlib
 import gzip
 import http.server
 import json
 import os
 import pathlib
+import socket
 import ssl
+import struct
 import subprocess
 import threading
 from concurrent import futures
@@ -243,6 +246,24 @@ def test_grpc_to_a_server_that_is_not_grpc():
         books, err = run_load("otlp-grpc", f"http://127.0.0.1:{s.port}", "spans=5", "limit_ms=500")
     assert books["out"] == 0 and books["shutdown"] == 5
     assert len(err.splitlines()) == 1 and "is this a gRPC endpoint?" in err
+
+
+def test_grpc_to_a_server_that_resets():
+    """How a server ends what it does not understand is a race: a reset, or a pipe that broke, says the same."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        def reset():
+            with contextlib.suppress(OSError):
+                while True:
+                    c = listening.accept()[0]
+                    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    c.close()
+        thread = threading.Thread(target=reset)
+        thread.start()
+        books, err = run_load("otlp-grpc", f"http://127.0.0.1:{listening.getsockname()[1]}", "spans=5", "limit_ms=500")
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert books["out"] == 0 and books["shutdown"] == 5
+    assert "is this a gRPC endpoint?" in err and ("connection reset by peer" in err or "broken pipe" in err), err
 
 
 def openssl(*args, cwd):

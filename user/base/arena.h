@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 
+#include "user/base/copy.h"
 #include "user/model/str.h"
 
 struct arena_chunk;
@@ -42,8 +43,7 @@ static inline struct str arena__dup(struct arena *a, struct str s)
 
 	if (!p)
 		return STR_NULL;
-	if (s.len)
-		memcpy(p, s.p, s.len);
+	copy__bytes(p, s.p, s.len);
 	p[s.len] = 0;
 	return (struct str){ p, s.len };
 }

@@ -18,9 +18,13 @@ static inline bool utf8__is_ascii(struct str s)
 	uint64_t bits = 0, word;
 
 	if (s.len < sizeof(word)) {
-		for (size_t i = 0; i < s.len; i++)
-			bits |= (uint8_t)s.p[i];
-		return !(bits & 0x80);
+		uint32_t first, last;
+
+		if (s.len < sizeof(first)) /* three places are all that there are */
+			return !s.len || !((s.p[0] | s.p[s.len / 2] | s.p[s.len - 1]) & 0x80);
+		memcpy(&first, s.p, sizeof(first));
+		memcpy(&last, s.p + s.len - sizeof(last), sizeof(last));
+		return !((first | last) & 0x80808080);
 	}
 	for (size_t i = 0; i + sizeof(word) < s.len; i += sizeof(word)) {
 		memcpy(&word, s.p + i, sizeof(word));

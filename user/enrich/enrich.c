@@ -42,6 +42,14 @@ struct routes {
 	char key[];
 };
 
+/* Where the routes of a service were found last, by its resource: asked for once per span. */
+#define SERVED_SLOTS 64u
+
+struct served {
+	uint64_t resource; /* hash */
+	struct route_table *table;
+};
+
 struct enrich {
 	struct enrich_opts o;
 	char *patterns;
@@ -50,6 +58,7 @@ struct enrich {
 	size_t waiting; /* bytes */
 	struct routes *routes;
 	uint32_t n_routes;
+	struct served served[SERVED_SLOTS];
 	struct resource *unknown; /* when there is not even memory */
 	int64_t wall_offset;
 	bool have_clock;
@@ -257,17 +266,22 @@ static size_t put(char *buf, size_t at, struct str s, size_t max)
 	return at + n;
 }
 
+static bool is_client(const struct span *s)
+{
+	return s->kind != SPAN_SERVER && s->kind != SPAN_CONSUMER;
+}
+
 /*
  * Paths mean something to whoever serves them: one table per service for what it serves, one per service and peer for
  * what it asks of others, while there is room; beyond, one per service for all its peers. NULL: no room at all.
  */
 static struct route_table *routes_for(struct enrich *e, const struct span *s)
 {
-	bool client = s->kind != SPAN_SERVER && s->kind != SPAN_CONSUMER;
+	bool client = is_client(s);
 	char key[SERVICE_NAME_MAX * 2 + 2];
 	struct routes *r;
 
-	/* Twice per span: by hand, because snprintf() was an eighth of the pipeline's work. */
+	/* By hand, because snprintf() was an eighth of the pipeline's work. */
 	for (int with_peer = client; with_peer >= 0; with_peer--) {
 		size_t len = 0;
 
@@ -283,6 +297,15 @@ static struct route_table *routes_for(struct enrich *e, const struct span *s)
 			return r->table;
 	}
 	return NULL;
+}
+
+static struct route_table *routes_of_server(struct enrich *e, const struct span *s)
+{
+	struct served *known = &e->served[s->res->hash % SERVED_SLOTS];
+
+	if (!known->table || known->resource != s->res->hash)
+		*known = (struct served){ .resource = s->res->hash, .table = routes_for(e, s) };
+	return known->table;
 }
 
 static void set_name(struct span *s, struct str template)
@@ -322,7 +345,7 @@ static void add_route(struct enrich *e, struct span *s)
 	char buf[ROUTE_MAX];
 
 	if (e->o.routes && s->route_key)
-		t = routes_for(e, s);
+		t = is_client(s) ? routes_for(e, s) : routes_of_server(e, s);
 	if (t)
 		template = (struct str){ buf, route_table__find(t, path_of(s->target), may_be_route(s), buf, sizeof(buf),
 								&inferred) };

@@ -256,10 +256,12 @@ static void collapse(struct route_table *t, struct node *n)
 	}
 }
 
-/* Where enter() would go, if that is there. */
+/* Where enter() would go, if that is there. What has a node by its name is no value, nor under one that is collapsed. */
 static struct node *follow(const struct node *n, struct str seg)
 {
-	return seg.len && (n->collapsed || is_value(seg)) ? n->wild : find_child(n, seg);
+	struct node *c = find_child(n, seg);
+
+	return !c && seg.len && (n->collapsed || is_value(seg)) ? n->wild : c;
 }
 
 static struct node *enter_wild(struct route_table *t, struct node *n)
@@ -272,13 +274,12 @@ static struct node *enter_wild(struct route_table *t, struct node *n)
 static struct node *enter(struct route_table *t, struct node *n, struct str seg)
 {
 	uint32_t fanout = n == t->root ? t->fanout * ROOT_FACTOR : t->fanout;
-	struct node *c;
+	struct node *c = find_child(n, seg);
 
-	if (seg.len && (n->collapsed || is_value(seg)))
-		return enter_wild(t, n);
-	c = find_child(n, seg);
 	if (c)
 		return c;
+	if (seg.len && (n->collapsed || is_value(seg)))
+		return enter_wild(t, n);
 	if (n->n_children >= fanout && seg.len) {
 		collapse(t, n);
 		return n->wild;
