@@ -20,6 +20,7 @@
 #include "emit.bpf.h"
 #include "fd.bpf.h"
 #include "runtime.bpf.h"
+#include "tls.bpf.h"
 
 /*
  * A call that moved bytes, as a hook shows it after the call. Where the bytes are is told by one of two: the
@@ -44,6 +45,8 @@ struct seen {
 	struct sock *sk;
 	struct sock_state *st;
 	struct thread_state *ts;
+	__u64 session; /* the TLS session whose plaintext `st` is of, 0: none */
+	bool seqpos;   /* … and its socket's positions are TCP sequence numbers */
 };
 
 /* ---- the user's buffer ----------------------------------------------------------------------- */
@@ -326,7 +329,10 @@ static __always_inline void take_position(struct xfer *x, struct seen *o)
 		}
 	}
 	x->pos = pos;
-	st->pos[x->dir & 1] = pos + x->size;
+	if (st->seqpos)
+		st->pos[x->dir & 1] = pos + x->size;
+	else /* a running count, of whoever moves bytes there at the same time as well */
+		__sync_fetch_and_add(&st->pos[x->dir & 1], x->size);
 }
 
 /*
@@ -370,15 +376,17 @@ static __always_inline void take_token(struct xfer *x, struct seen *o, struct ta
 		ts->tok_sk = (__u64)o->sk;
 		ts->tok.by = tid;
 		ts->tok.context = 0;
-		if (turns)
+		if (turns) {
 			__builtin_memset(ts->tok.heirs, 0, sizeof(ts->tok.heirs));
-		else if (ts->runtime)
+		} else if (ts->runtime) {
+			ts->work_first = !st->seq[WS_TX] && !tls_record(first_byte(x)); /* a handshake is no request */
 			context_reads(ts, task, st, true);
+		}
 		x->tok = ts->tok;
 		return;
 	}
 	if (ts->runtime)
-		context_writes(ts, task, st, &x->tok);
+		context_writes(ts, task, &st->writer, &x->tok, false);
 	if (ts->tok.kind == WS_TOK_PROVISIONAL)
 		ts->used = 1;
 	if (st->dialled) {
@@ -459,6 +467,143 @@ static __always_inline bool ret_is_silent(__s64 ret)
 	return ret < 0 && ret != -104 /* ECONNRESET */ && ret != -32 /* EPIPE */ && ret != -110 /* ETIMEDOUT */;
 }
 
+/* From here on plaintext goes the same way. `trusted`: it is certain where the bytes are. */
+static __always_inline void hand_over(struct xfer *x, struct seen *o, struct task_struct *task, bool trusted)
+{
+	__u32 dir = x->dir & 1;
+
+	take_token(x, o, task, (__u32)bpf_get_current_pid_tgid());
+	if (take_ctl(x, o))
+		return;
+	count(WS_K_IN, 1);
+	if (!trusted) {
+		x->want = 0;
+		if (x->size) {
+			x->flags |= WS_DATA_UNSEEN;
+			count(WS_K_UNSEEN, 1);
+		}
+	}
+	x->scan = dir == WS_RX && o->st->role == WS_ROLE_SERVER;
+	x->sock = o->st->id;
+	x->seq = o->st->seq[dir]++;
+	emit_transfer(o->ts);
+}
+
+/* Does this transfer show which session the socket is? `at`: where its bytes are, 0: not known. */
+static __always_inline struct tls_session *find_session(struct xfer *x, struct seen *o, struct task_struct *task, __u64 at)
+{
+	struct thread_state *ts = o->ts;
+	struct tls_session *s = NULL;
+	__u8 record;
+
+	if (!at)
+		return NULL;
+	if (in_tls_call(ts, task)) {
+		record = tls_record(at);
+		s = record ? tls_bind(ts->tls.session, task, o->st, record == TLS_RECORD_HANDSHAKE) : NULL;
+		ts->tls.bound = s != NULL;
+	} else if (ts->sealed && x->dir == WS_TX) {
+		s = tls_sent(ts, task, o->st, at);
+	}
+	if (!s && (ts->sealed || !o->st->seq[x->dir & 1]))
+		s = tls_of_goroutine(ts, task, o->st, at);
+	if (s)
+		sock_announce_tls(o->sk, &s->st);
+	return s;
+}
+
+/*
+ * Is this socket a TLS session's? What it moved is ciphertext then, and done with; that nothing moves any more (x->size
+ * 0) is told of the plaintext's connection, to which `o` leads from here on.
+ */
+static __always_inline bool is_ciphertext(struct xfer *x, struct seen *o, struct task_struct *task, bool trusted)
+{
+	bool inside = in_tls_call(o->ts, task);
+	__u64 session = inside ? o->ts->tls.session : o->st->session;
+	struct tls_session *s = session ? tls_session_of(session, task) : NULL;
+
+	if (!s || s->under != o->st->id)
+		s = find_session(x, o, task, x->size && trusted ? first_byte(x) : 0);
+	if (!s)
+		return false;
+	if (x->size && x->dir == WS_RX) { /* what was read before is not what goes on here; its text says whose work it is */
+		o->ts->window = 0;
+		o->ts->work_read = 0;
+	}
+	s->sk = (__u64)o->sk;
+	s->nonblock = (x->flags & WS_DATA_NONBLOCK) != 0;
+	if (inside && x->size && o->ts->tls.what == (x->dir == WS_TX ? TLS_WRITE : TLS_READ))
+		tls_wire(s, x, o->sk);
+	else if (s->carried && !inside && x->size && x->dir == WS_RX && s->st.role == WS_ROLE_SERVER)
+		tls_note_records(s, x, o->sk, trusted ? first_byte(x) : 0);
+	o->session = o->st->session;
+	o->seqpos = s->seqpos;
+	o->st = &s->st;
+	return true;
+}
+
+/* A TLS library has handed out text of this session, or takes it to be sent; `buf` 0: not from there. `flags`: WS_WIRE_VERSION. */
+static __always_inline struct xfer *text_of(struct thread_state *ts, const struct tls_session *s, enum ws_dir dir, __u64 buf,
+					    __u32 size, __u32 flags)
+{
+	struct xfer *x = &ts->xfer;
+
+	__builtin_memset(x, 0, sizeof(*x));
+	x->dir = dir;
+	x->size = size;
+	x->buf = buf;
+	x->flags = s->nonblock ? WS_DATA_NONBLOCK : 0;
+	x->wire_flags = flags;
+	return x;
+}
+
+/* … of which is known where on the wire it lies, if that can be known. */
+static __always_inline void tell_text(struct thread_state *ts, struct task_struct *task, struct tls_session *s, struct xfer *x)
+{
+	struct seen o = { .ts = ts, .st = &s->st, .sk = (struct sock *)s->sk };
+
+	tls_position(s, x);
+	hand_over(x, &o, task, x->buf != 0);
+}
+
+/* As WS_WIRE_VERSION: which version of TLS this session speaks. */
+static __always_inline __u32 tls_version(__u64 session, __u64 cookie)
+{
+	union ws_tls l = { .cookie = cookie };
+	__u16 v = 0;
+
+	if (!l.version || bpf_probe_read_user(&v, sizeof(v), (void *)(session + l.version - 1)))
+		return 0;
+	return v > 0x0300 && v <= 0x0304 ? (v & 7u) << WS_WIRE_VERSION_SHIFT : 0;
+}
+
+/* The socket has sent the record of text that was held: `x` was the ciphertext, and is the text from here on. */
+static __always_inline void tell_held(struct xfer *x, struct seen *o, struct task_struct *task)
+{
+	struct thread_state *ts = o->ts;
+	__u32 wire = wire_position(o->sk, x), flags = x->flags;
+
+	count(WS_K_STOPPED, 1);
+	if (o->st->stopped || !tls_held_is_there(ts, o->session)) {
+		tls_drop_held(ts);
+		return;
+	}
+	__builtin_memset(x, 0, sizeof(*x));
+	x->dir = WS_TX;
+	x->size = ts->held.size;
+	x->buf = ts->held.buf;
+	x->flags = flags;
+	x->pos = o->st->pos[WS_TX];
+	o->st->pos[WS_TX] = x->pos + x->size;
+	if (o->seqpos) {
+		x->wire = wire;
+		x->wire_flags = WS_WIRE_KNOWN;
+	}
+	ts->held.session = 0;
+	hand_over(x, o, task, true);
+	o->st->writer = ts->held.writer; /* a transport may have sent it in another context */
+}
+
 /* Called in the task that made the call, after it. */
 static __always_inline void capture(const struct moved *m)
 {
@@ -487,7 +632,7 @@ static __always_inline void capture(const struct moved *m)
 		count(WS_K_DROP_STATE, 1);
 		return;
 	}
-	if (o.st->stopped) {
+	if (o.st->stopped && !o.st->tls && !o.ts->tls.session && !o.ts->sealed) {
 		count(WS_K_STOPPED, 1);
 		return;
 	}
@@ -517,25 +662,28 @@ static __always_inline void capture(const struct moved *m)
 		count(WS_K_DROP_FD, 1);
 		return;
 	}
+	trusted = find_buffer(x, &o, m) && !(m->flags & MSG_TRUNC);
+	if (is_ciphertext(x, &o, task, trusted)) {
+		if (x->size && x->dir == WS_TX && o.ts->held.session) {
+			tell_held(x, &o, task);
+			return;
+		}
+		if (x->size || o.st->stopped) {
+			count(WS_K_STOPPED, 1);
+			return;
+		}
+		x->pos = o.st->pos[x->dir & 1];
+		hand_over(x, &o, task, true);
+		return;
+	}
+	if (o.st->stopped || o.st->tls) {
+		count(WS_K_STOPPED, 1);
+		return;
+	}
 	take_position(x, &o);
 	if (!o.st->announced)
 		sock_announce(sk, o.st, 0);
-	trusted = find_buffer(x, &o, m) && !(m->flags & MSG_TRUNC);
-	take_token(x, &o, task, (__u32)pid_tgid);
-	if (take_ctl(x, &o))
-		return;
-	count(WS_K_IN, 1);
-	if (!trusted) {
-		x->want = 0;
-		if (x->size) {
-			x->flags |= WS_DATA_UNSEEN;
-			count(WS_K_UNSEEN, 1);
-		}
-	}
-	x->scan = m->dir == WS_RX && o.st->role == WS_ROLE_SERVER;
-	x->sock = o.st->id;
-	x->seq = o.st->seq[m->dir]++;
-	emit_transfer(o.ts);
+	hand_over(x, &o, task, trusted);
 }
 
 #endif

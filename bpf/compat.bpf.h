@@ -64,6 +64,7 @@
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 #define RCV_SHUTDOWN 1
+#define SEND_SHUTDOWN 2
 
 static __always_inline struct task_struct *task_current(void)
 {
@@ -142,6 +143,17 @@ static __always_inline void sys_args_read(struct pt_regs *regs, struct sys_args 
 	a->a4 = TREAD(regs, r8);
 }
 
+static __always_inline __u64 regs_stack(struct pt_regs *regs)
+{
+	return TREAD(regs, sp);
+}
+
+/* Go's current goroutine: no code of its touches that register (ABIInternal, and what calls the system). */
+static __always_inline __u64 regs_goroutine(struct pt_regs *regs)
+{
+	return TREAD(regs, r14);
+}
+
 static __always_inline __u64 task_thread_pointer(struct task_struct *task)
 {
 	return KREAD(task, thread.fsbase);
@@ -185,6 +197,16 @@ static __always_inline void sys_args_read(struct pt_regs *regs, struct sys_args 
 	a->a1 = TREAD(regs, regs[1]);
 	a->a2 = TREAD(regs, regs[2]);
 	a->a4 = TREAD(regs, regs[4]);
+}
+
+static __always_inline __u64 regs_stack(struct pt_regs *regs)
+{
+	return TREAD(regs, sp);
+}
+
+static __always_inline __u64 regs_goroutine(struct pt_regs *regs)
+{
+	return TREAD(regs, regs[28]);
 }
 
 static __always_inline __u64 task_thread_pointer(struct task_struct *task)

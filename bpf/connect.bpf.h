@@ -24,7 +24,7 @@ static __always_inline void connect_tell(struct task_struct *task, struct thread
 	st.role = WS_ROLE_CLIENT;
 	st.dial = ts->tok;
 	if (ts->runtime)
-		context_writes(ts, task, &st, &st.dial);
+		context_writes(ts, task, &st.writer, &st.dial, true);
 	sock_announce_to(sk, &st, WS_SOCK_CONNECTING, addr, user);
 	sock_emit_state(&st, WS_SS_FAILED, -ret, 0);
 }

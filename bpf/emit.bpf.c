@@ -25,7 +25,9 @@ static __always_inline void data_fill(struct ws_ev_data *e, const struct xfer *x
 	e->flags = x->flags;
 	e->err = x->err;
 	e->tail = 0;
-	e->pad = 0;
+	e->wire_flags = x->wire_flags;
+	e->wire = x->wire;
+	e->wire_into = x->wire_into;
 	e->token = x->tok;
 }
 

@@ -22,7 +22,7 @@
 #endif
 #include "limits.h"
 
-#define WS_ABI_VERSION 3
+#define WS_ABI_VERSION 4
 
 enum ws_ev_type {
 	WS_EV_DATA = 1,	 /* bytes entered or left a stream socket: struct ws_ev_data + captured bytes */
@@ -91,6 +91,9 @@ enum ws_token_kind {
 #define WS_TOKEN_WOKEN 0x08    /* CPython: by a task that waited and was woken by the read; `by` names its context */
 #define WS_TOKEN_SHARED 0x10   /* kernel only: that task is woken by several connections: it proves nothing */
 #define WS_TOKEN_PARKED 0x20   /* the thread has waited for others since (WS_PROC_THREAD_WAITS) */
+#define WS_TOKEN_PENDING 0x80  /* libuv: the thread pool has something to do that an earlier turn of this request gave it */
+#define WS_TOKEN_TAKEN 0x80    /* CPython: WOKEN, and it has taken this very request out of what its connection has read */
+#define WS_TOKEN_UNSURE 0x40   /* WOKEN, and nothing tells whether that task was made for this connection */
 
 enum ws_dir { WS_RX, WS_TX };
 
@@ -103,6 +106,11 @@ enum ws_dir { WS_RX, WS_TX };
 #define WS_DATA_DIALLED 0x20	/* first write on a connection that was seen being dialled */
 #define WS_DATA_NONBLOCK 0x40	/* the descriptor, or the call, does not block */
 #define WS_DATA_CONTEXT 0x80	/* a struct ws_context stands behind the captured bytes (unaligned) */
+
+/* ws_ev_data.wire_flags */
+#define WS_WIRE_KNOWN 0x01 /* `wire` holds */
+#define WS_WIRE_VERSION 0x0700 /* of TLS: the second byte of its number (RFC 8446, 4.1.2: 1.0 is 0x0301, 1.3 is 0x0304); 0: not known */
+#define WS_WIRE_VERSION_SHIFT 8
 
 /* The first valid trace context in the captured bytes of a read on an accepted connection. */
 struct ws_context {
@@ -127,7 +135,10 @@ struct ws_ev_data {
 	__u8 flags;
 	__u16 err; /* positive errno with WS_DATA_ERROR */
 	__u16 tail; /* bytes that stand behind the captured ones and the context: the last that were moved; <= WS_TAIL */
-	__u16 pad;
+	__u16 wire_flags; /* WS_WIRE_* */
+	/* Plaintext of TLS: TCP sequence number of the record with the first byte, and how far into the record's text that is. */
+	__u32 wire;
+	__u32 wire_into;
 	struct ws_token token; /* TX: the token found for the writer. RX, work: these bytes' own; else the thread's one before */
 	__u8 data[];
 };
@@ -138,13 +149,14 @@ enum ws_role { WS_ROLE_UNKNOWN, WS_ROLE_CLIENT, WS_ROLE_SERVER, WS_ROLE_LISTENER
 #define WS_SOCK_BORN 0x01     /* seen from its first byte; else it existed before */
 #define WS_SOCK_SEQ 0x02      /* positions are TCP sequence numbers */
 #define WS_SOCK_CONNECTING 0x04 /* not established yet */
+#define WS_SOCK_TLS 0x08 /* the plaintext of a TLS session: a connection of its own, beside that of the socket */
 
 struct ws_ev_sock {
 	struct ws_ev ev;
 	__u64 sock;
 	__u32 peer_tgid; /* AF_UNIX, accepted: the process that connected (SO_PEERCRED); else 0 */
 	__u32 pad0;
-	__u64 kaddr; /* address-like name of this end, AF_UNIX join key; never shown */
+	__u64 kaddr; /* address-like name of this end, AF_UNIX join key; never shown. With WS_SOCK_TLS: the socket's own id */
 	__u64 peer_kaddr;
 	__u64 rx_pos;
 	__u64 tx_pos;
@@ -311,7 +323,7 @@ struct ws_runtime {
 	__u32 tgid; /* repeats the key */
 	__u32 kind; /* enum ws_runtime_kind */
 	__s32 tls;  /* from the thread pointer (JVM: from the module's block) to PyThreadState *, Go's g *, or Thread * */
-	__u32 pad;
+	__u32 everybody; /* CPython: not 0: a thread reads for others, outside of all contexts (set by the kernel's programs) */
 	union {
 		struct {
 			__u32 thread_id;   /* PyThreadState.thread_id: must equal the thread pointer, or nothing is believed */
@@ -343,6 +355,37 @@ struct ws_runtime {
 
 enum ws_runtime_kind { WS_RT_NONE, WS_RT_CPYTHON, WS_RT_GO, WS_RT_LIBUV, WS_RT_JVM };
 
+/*
+ * The cookie of a TLS library's probes, where they return: how to see what it hands to its program instead of to a
+ * socket. Go's crypto/tls, where it hands out plaintext: where that is.
+ */
+union ws_tls {
+	struct {
+		__u16 wbio; /* SSL.wbio, a BIO * */
+		__u16 ptr;  /* BIO.ptr */
+		__u16 next; /* BIO.next_bio */
+		__u8 kind;  /* enum ws_tls_buffer: what BIO.ptr leads to; 0: not known */
+		__u8 version; /* SSL.version, Conn.vers: counted from 1; 0: not known */
+	};
+	struct {
+		union {
+			__u16 conn; /* the Conn's address, from the stack pointer; 0: `input` before argument 1 */
+			__u16 goid; /* WS_TLS_GO_ENTRY: runtime.g.goid */
+		};
+		__u16 input; /* Conn.input, a bytes.Reader: what is left of a record's text */
+		__u16 raw;   /* Conn.rawInput, a bytes.Buffer: what was read and not looked at */
+	} go;
+	__u64 cookie;
+};
+
+enum ws_tls_buffer {
+	WS_TLS_MEM = 1, /* OpenSSL's own, BIO_s_mem(): crypto/bio/bss_mem.c, struct bio_buf_mem_st */
+	WS_TLS_NODE, /* Node.js's: src/crypto/crypto_bio.h, class NodeBIO */
+	WS_TLS_GO, /* none: `go` holds, where text is handed out */
+	WS_TLS_GO_ENTRY, /* … where functions begin */
+	WS_TLS_KINDS = WS_TLS_GO_ENTRY,
+};
+
 /* Kernel-side books, one array per CPU: enum ws_kstat indexes it. Unit: events. */
 enum ws_kstat {
 	WS_K_IN,	     /* events that capture set out to emit */
@@ -350,6 +393,7 @@ enum ws_kstat {
 	WS_K_DROP_RING,	     /* ring buffer full */
 	WS_K_DROP_STATE,     /* no room for socket state */
 	WS_K_DROP_FD,	     /* the descriptor led to another connection when the call was over */
+	WS_K_DROP_TLS,	     /* plaintext of a TLS session that is bound to no connection */
 	WS_K_FAULTS,	     /* transfers whose user buffer could not be read (event sent without bytes) */
 	WS_K_UNSEEN,	     /* transfers without a trustworthy user buffer (event sent without bytes) */
 	WS_K_SKIPPED,	     /* transfers counted inside a known body: no event on purpose */
@@ -373,7 +417,7 @@ static inline __u32 ws_ctl_slot(__u64 sock)
 #endif
 WS_ASSERT(sizeof(struct ws_ev) == 16, "ABI");
 WS_ASSERT(sizeof(struct ws_token) == 40, "ABI");
-WS_ASSERT(sizeof(struct ws_ev_data) == 104, "ABI");
+WS_ASSERT(sizeof(struct ws_ev_data) == 112, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_sock) == 272, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_state) == 48, "ABI");
 WS_ASSERT(sizeof(struct ws_ev_proc) == 64, "ABI");

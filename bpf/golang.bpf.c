@@ -3,20 +3,9 @@
  * Go's edges: a goroutine starts another; net/http's server gives a request a context object, which calls come with
  * again; and its client hands a request to the goroutine that writes for its connection. Uprobes, planted by user/runtime
  * in programs that serve something. Nothing here returns: Go moves stacks.
- *
- * Arguments come in registers (ABIInternal, Go 1.17 and later).
  */
+#include "goabi.bpf.h"
 #include "runtime.bpf.h"
-
-#if defined(__TARGET_ARCH_arm64)
-#define GO_ARG1(regs) (((struct user_pt_regs *)(regs))->regs[0])
-#define GO_ARG2(regs) (((struct user_pt_regs *)(regs))->regs[1])
-#define GO_ARG4(regs) (((struct user_pt_regs *)(regs))->regs[3])
-#else
-#define GO_ARG1(regs) ((regs)->ax)
-#define GO_ARG2(regs) ((regs)->bx)
-#define GO_ARG4(regs) ((regs)->di)
-#endif
 
 #define CONTEXT_DATA 8 /* of an interface: behind its type; contexts begin with the one that they are derived from */
 

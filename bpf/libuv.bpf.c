@@ -6,11 +6,20 @@
  */
 #include "runtime.bpf.h"
 
+#define UV__WORK_SLOW_IO 2 /* libuv's src/uv-common.h, enum uv__work_kind */
+
 static __always_inline struct thread_state *turn_thread(void)
 {
 	struct ws_runtime *rt = runtime_of(bpf_get_current_pid_tgid() >> 32);
 
 	return rt && rt->kind == WS_RT_LIBUV ? thread_state(task_current()) : NULL;
+}
+
+static __always_inline void begin_turn(struct thread_state *ts)
+{
+	ts->turn = 1;
+	ts->turns++;
+	ts->tok.sock = 0;
 }
 
 /* uv__stream_io: nothing has been read in this turn yet. */
@@ -20,9 +29,8 @@ int rt_turn_begin(struct pt_regs *regs)
 	struct thread_state *ts = turn_thread();
 
 	if (ts) {
-		ts->turn = 1;
+		begin_turn(ts);
 		ts->late = 0;
-		ts->tok.sock = 0;
 	}
 	return 0;
 }
@@ -41,19 +49,60 @@ int rt_turn_end(struct pt_regs *regs)
 	return 0;
 }
 
-/* uv__work_submit(loop, request, …): the thread pool's, on behalf of this turn. */
+/* One more that this request waits for. */
+static __always_inline void give_work(const struct thread_state *ts)
+{
+	struct turn_work one = { .pos = ts->tok.pos, .turn = ts->turns, .given = 1, .lately = 1 };
+	__u64 sock = ts->tok.sock;
+	struct turn_work *w = bpf_map_lookup_elem(&turn_works, &sock);
+
+	if (!w || w->pos != one.pos) {
+		bpf_map_update_elem(&turn_works, &sock, &one, BPF_ANY);
+		return;
+	}
+	if (w->turn != one.turn)
+		w->lately = 0;
+	w->turn = one.turn;
+	w->given++;
+	w->lately++;
+}
+
+/* One less. Of which turn is not known: of an earlier one, if there is one. */
+static __always_inline void take_work(const struct ws_token *tok)
+{
+	__u64 sock = tok->sock;
+	struct turn_work *w = bpf_map_lookup_elem(&turn_works, &sock);
+
+	if (!w || w->pos != tok->pos || !w->given)
+		return;
+	w->given--;
+	if (w->lately > w->given)
+		w->lately = w->given;
+}
+
+/*
+ * uv__work_submit(loop, request, kind, …): the thread pool's, on behalf of this turn. Looking up a name is mostly the
+ * beginning of a call, which is counted when it is made.
+ */
 SEC("uprobe")
 int rt_turn_submit(struct pt_regs *regs)
 {
 	struct object_key key = object_key(PT_REGS_PARM2(regs));
+	int kind = (int)PT_REGS_PARM3(regs);
 	struct thread_state *ts = turn_thread();
 
 	if (!key.addr)
 		return 0;
-	if (ts && ts->turn && ts->tok.sock)
-		bpf_map_update_elem(&items, &key, &ts->tok, BPF_ANY);
-	else
+	if (!ts || !ts->turn || !ts->tok.sock) {
 		bpf_map_delete_elem(&items, &key);
+		return 0;
+	}
+	ts->tok.flags &= ~WS_TOKEN_PENDING;
+	if (kind != UV__WORK_SLOW_IO) {
+		ts->tok.flags |= WS_TOKEN_PENDING; /* counted */
+		give_work(ts);
+	}
+	bpf_map_update_elem(&items, &key, &ts->tok, BPF_ANY);
 	return 0;
 }
 
@@ -68,9 +117,10 @@ int rt_turn_done(struct pt_regs *regs)
 	if (!ts)
 		return 0;
 	tok = bpf_map_lookup_elem(&items, &key);
-	ts->turn = 1;
-	ts->tok.sock = 0;
+	begin_turn(ts);
 	if (tok) {
+		if (tok->flags & WS_TOKEN_PENDING)
+			take_work(tok);
 		ts->tok = *tok;
 		ts->tok.flags |= WS_TOKEN_ITEM;
 		bpf_map_delete_elem(&items, &key);
@@ -88,10 +138,12 @@ int rt_turn_ref(struct pt_regs *regs)
 	struct object_key key = object_key(PT_REGS_PARM1(regs));
 	struct thread_state *ts = turn_thread();
 
-	if (ts && ts->turn && ts->tok.sock)
+	if (ts && ts->turn && ts->tok.sock) {
+		turn_look(ts, &ts->tok);
 		bpf_map_update_elem(&writers, &key, &ts->tok, BPF_ANY);
-	else if (ts)
+	} else if (ts) {
 		bpf_map_delete_elem(&writers, &key);
+	}
 	return 0;
 }
 

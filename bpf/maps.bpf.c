@@ -6,6 +6,7 @@ volatile __u32 proc_epoch = 1;
 volatile __u32 waits_seen = 0;
 volatile __u32 wait_teacher = 0;
 volatile __u64 epoll_fops = 0;
+volatile __u64 tls_layouts[WS_TLS_KINDS] = {};
 volatile __u32 iter_done = 0;
 
 struct events_map events SEC(".maps");
@@ -19,6 +20,10 @@ struct runtimes_map runtimes SEC(".maps");
 struct bindings_map bindings SEC(".maps");
 struct items_map items SEC(".maps");
 struct writers_map writers SEC(".maps");
+struct turn_works_map turn_works SEC(".maps");
+struct tls_sessions_map tls_sessions SEC(".maps");
+struct tls_marks_map tls_marks SEC(".maps");
+struct tls_goroutines_map tls_goroutines SEC(".maps");
 struct listeners_map listeners SEC(".maps");
 struct wanted_map wanted SEC(".maps");
 struct ctl_map ctl SEC(".maps");

@@ -18,7 +18,15 @@ extern volatile __u32 proc_epoch; /* bumped by either side after every change of
 extern volatile __u32 wait_teacher; /* thread of wirespan's that waits for an epoll set, to show what such a file is; 0: none */
 extern volatile __u64 epoll_fops;   /* … learned from that: struct file.f_op */
 extern volatile __u32 waits_seen; /* wait.bpf.c is attached: without, a callback has no known end, and no thread serves one at a time */
+extern volatile __u64 tls_layouts[WS_TLS_KINDS]; /* legacy, which has no cookies: the last union ws_tls of each kind that was found */
 extern volatile __u32 iter_done;  /* existing sockets are known: whatever is new from now on was born seen */
+
+/* A context that has written. */
+struct writer {
+	__u64 ctx;    /* 0: none, the thread itself */
+	__u32 number; /* the address may be another's by the time of the answer */
+	__u32 pad;
+};
 
 /* What is known of a socket. Lives and dies with it (sk_storage), or until TCP_CLOSE (hash). */
 struct sock_state {
@@ -37,8 +45,10 @@ struct sock_state {
 	__u8 awaiting;	/* client: something was written, or dialled, and nothing read since */
 	__u8 pad[3];
 	__u16 family;
+	__u64 tls; /* id of the connection that its plaintext is, 0: none is known; plaintext: id of the socket */
+	__u64 session; /* … and the address of the library's object for it */
 	struct ws_token dial; /* what the dialling thread was working on; libuv: whose request is under way */
-	__u64 writer; /* client: context in which it was last written to, 0: none, the thread itself */
+	struct writer writer; /* client: in which it was last written to */
 };
 
 /* The kernel function that a thread is in, between its kprobe and its kretprobe. */
@@ -47,6 +57,31 @@ struct kcall {
 	__u32 flags;
 	__u32 fn;
 };
+
+/* The TLS library's function that a thread is in, between its probes. */
+struct tls_call {
+	__u64 session; /* address of the library's object, 0: none */
+	__u64 sp;      /* user stack pointer at its entry: what is called from there has a lower one */
+	__u64 buf;
+	__u64 done; /* where it will say how many bytes it moved, 0: it returns that */
+	__u32 what; /* enum tls_what */
+	__u32 bound; /* the session's socket is known */
+};
+
+/*
+ * Text that was sealed before the session's connection was known: to be told of when the program sends it, if its
+ * memory is what it was by then.
+ */
+struct tls_held {
+	__u64 session; /* 0: nothing is held */
+	__u64 buf;
+	__u64 first[2]; /* its first bytes: what is freed begins otherwise */
+	struct writer writer;
+	__u32 size;
+	__u32 pad;
+};
+
+enum tls_what { TLS_HANDSHAKE, TLS_READ, TLS_WRITE, TLS_SENDFILE };
 
 /* One transfer, on the way from a hook to the ring. */
 struct xfer {
@@ -64,7 +99,7 @@ struct xfer {
 	__u32 flags;  /* WS_DATA_* */
 	__u32 scan;   /* look for a trace context */
 	__u32 behind; /* bytes that the same call moved after these */
-	__u32 pad;
+	__u32 wire, wire_into, wire_flags; /* as in struct ws_ev_data */
 	struct ws_token tok;
 	struct {
 		__u64 base, len; /* rest of the segment under way */
@@ -85,17 +120,25 @@ struct thread_state {
 	__u32 used; /* a provisional token was handed out */
 	__u32 runtime; /* enum ws_runtime_kind of its process; as of `epoch` */
 	__u8 work_read; /* what it read last brought work, and nothing has ended that yet */
+	__u8 work_first; /* … on a connection on which nothing was sent before */
 	__u8 flushing; /* what it writes belongs to `flush`, whatever its context */
 	__u8 turn;     /* libuv: in the callback of a stream, or of work that was given away */
 	__u8 working;  /* WS_WORK_BEGIN was told, and not yet its end */
+	__u8 sealed;   /* a TLS library has handed ciphertext to its program here, and no socket has sent it yet; Go: will */
 	__u8 late;     /* libuv: outside of one, about to write on a connection that was taken into use for `flush` */
+	__u32 turns;   /* libuv: number of this one, or of the last */
 	struct ws_token flush;
 	__u64 window;  /* context of the last read, until something else is read */
 	__u64 tok_ctx; /* context in which `tok` was read, 0: the thread itself */
 	__u64 tok_sk;  /* address of its struct sock; it may be gone */
 	__u64 dial_sk; /* address of the struct sock that it has dialled last */
+	__u64 acceptor; /* context in which it has asked for new connections last, 0: the thread itself, or none */
+	__u64 stream;  /* UVStream of uvloop whose callback runs, 0: none */
 	__u64 hub;     /* greenlet that waits for whichever comes first, 0: none was seen to */
 	struct kcall call;
+	struct tls_call tls;
+	struct tls_call outer; /* the one that has called it: TLS inside of TLS */
+	struct tls_held held;
 	struct xfer xfer; /* the transfer under way: together with it the stack would be too deep */
 #ifdef WS_LEGACY
 	__u32 tid; /* the hash key again */
@@ -223,6 +266,93 @@ struct items_map {
 	__type(value, struct queued);
 };
 
+/* libuv: what a request has given to the thread pool and not got back, by the id of its connection. */
+struct turn_work {
+	__u64 pos;   /* of the request, as in its token */
+	__u32 turn;  /* the last one that gave some */
+	__u32 given; /* by all of its turns */
+	__u32 lately; /* … of these by that turn */
+	__u32 pad;
+};
+
+struct turn_works_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, struct turn_work);
+};
+
+/*
+ * A TLS session of a process, by the address of the library's object. Its plaintext is a connection of its own to user
+ * space, with its own id and positions; the socket that it is bound to moves nothing that is looked at.
+ */
+#define TLS_RECORDS_MAX 4
+
+struct tls_session {
+	struct sock_state st; /* of the plaintext */
+	__u64 under;	      /* id of the socket */
+	__u64 sk;	      /* its address; it may be gone */
+	__u64 proc_start;     /* of the process: ids and addresses are used again */
+	__u32 at[2];	      /* by enum ws_dir: sequence number at which the record under way begins */
+	__u32 into;	      /* RX: how many bytes of it were handed out */
+	__u8 known[2];	      /* `at` holds */
+	__u8 begun[2];	      /* a record is under way that nothing was handed out of, or that was not sent whole */
+	__u8 nonblock;
+	__u8 carried; /* the program itself carries ciphertext between library and socket */
+	__u8 seqpos;  /* positions of the socket are TCP sequence numbers */
+	/* carried, RX: the records of the last transfer, if it was made of whole ones */
+	__u8 n_records, next_record;
+	__u8 pad[3];
+	__u32 version; /* Go: as WS_WIRE_VERSION, 0: not read yet */
+	struct {
+		__u32 at, len; /* sequence number of its head; bytes behind that */
+	} records[TLS_RECORDS_MAX];
+};
+
+struct tls_sessions_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct object_key);
+	__type(value, struct tls_session);
+};
+
+/* What tells a record of ciphertext: bytes of it that nobody chooses. */
+struct tls_mark {
+	__u64 bytes[2];
+};
+
+/* Whose record that is. */
+struct tls_origin {
+	__u64 session;
+	__u32 tgid;
+	__u32 handshake; /* the session had moved nothing yet */
+};
+
+struct tls_marks_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct tls_mark);
+	__type(value, struct tls_origin);
+};
+
+/*
+ * Go: the session that a goroutine shakes hands for, or writes for, and that no socket was seen to be. By its struct g, which
+ * others get when it has ended: its number, which nobody gets, and how deep on its stack (which may be moved) that was.
+ */
+struct tls_awaited {
+	__u64 session;
+	__u64 goid;
+	__u64 depth;
+	__u64 goid_at; /* runtime.g.goid */
+};
+
+struct tls_goroutines_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct object_key);
+	__type(value, struct tls_awaited);
+};
+
 struct listeners_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, HASH_FLAGS);
@@ -275,6 +405,10 @@ extern struct runtimes_map runtimes SEC(".maps");	     /* control thread; kernel
 extern struct bindings_map bindings SEC(".maps");	     /* kernel only: what a context works on; oldest go */
 extern struct items_map items SEC(".maps");		     /* kernel only: what a queued work item belongs to; oldest go */
 extern struct writers_map writers SEC(".maps");     /* kernel only: whose bytes a transport holds back; oldest go */
+extern struct turn_works_map turn_works SEC(".maps"); /* kernel only: what the thread pool has to do for whom; oldest go */
+extern struct tls_sessions_map tls_sessions SEC(".maps"); /* kernel only; deleted when the library frees it, oldest go */
+extern struct tls_marks_map tls_marks SEC(".maps");	     /* kernel only; deleted when a socket sends it, oldest go */
+extern struct tls_goroutines_map tls_goroutines SEC(".maps"); /* kernel only; deleted when its socket moves something, oldest go */
 extern struct listeners_map listeners SEC(".maps");	     /* kernel: count of listeners per (netns, port) */
 extern struct wanted_map wanted SEC(".maps");		     /* kernel only; deleted when the listener closes */
 extern struct ctl_map ctl SEC(".maps");			     /* pipeline thread writes through mmap */

@@ -3,21 +3,30 @@
  * CPython's edges: where one context's work becomes another's. Uprobes, planted by user/runtime in processes that
  * serve something; none runs per coroutine step. The GIL is held at each: the current context is the caller's.
  */
-#include "runtime.bpf.h"
-
-/* Include/cpython: object.h, unicodeobject.h, classobject.h; Modules/_functoolsmodule.c. Equal from 3.8 to 3.14. */
-#define OB_TYPE 8
-#define TYPE_NAME 24	/* PyTypeObject.tp_name */
-#define STR_LENGTH 16	/* PyASCIIObject.length */
-#define METHOD_FUNC 16	/* PyMethodObject.im_func */
-#define PARTIAL_FUNC 16 /* partialobject.fn */
-#define PARTIAL_ARGS 24 /* partialobject.args, a tuple */
+#include "python.bpf.h"
 
 /*
  * Contexts are numbered by when they were made, in steps of 64 ns: two of one process are not made in one, and user
  * space forgets a number before it comes again (after 137 seconds).
  */
 #define CONTEXT_NUMBER_SHIFT 5
+
+/* What a copy of the caller's context belongs to, if that works on nothing. */
+static __always_inline bool caller_family(const struct caller *c, struct ws_token *tok)
+{
+	if (!c->l.ctx)
+		return false;
+	__builtin_memset(tok, 0, sizeof(*tok));
+	tok->pos = c->ts && !c->ts->stream && c->ts->acceptor == c->l.ctx ? bpf_ktime_get_ns() : caller_made_for(c);
+	return tok->pos != 0;
+}
+
+/* A context that is made now has read nothing, whichever read there before in another with its address. */
+static __always_inline void forget_window(struct thread_state *ts, __u64 made)
+{
+	if (ts && ts->window == made)
+		ts->window = 0;
+}
 
 /* PyContext_CopyCurrent has returned a context: it works on what its maker works on, whatever had that address before. */
 SEC("uretprobe")
@@ -32,9 +41,12 @@ int rt_context_copied(struct pt_regs *regs)
 	if (caller_work(&c, &tok)) {
 		tok.context = (__u32)(bpf_ktime_get_ns() >> CONTEXT_NUMBER_SHIFT) | 1;
 		bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
+	} else if (caller_family(&c, &tok)) {
+		bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
 	} else {
 		bpf_map_delete_elem(&bindings, &key);
 	}
+	forget_window(c.ts, key.addr);
 	return 0;
 }
 
@@ -54,8 +66,10 @@ int rt_context_made(struct pt_regs *regs)
 {
 	struct object_key key = object_key(PT_REGS_RC(regs));
 
-	if (key.addr && runtime_of(key.tgid))
-		bpf_map_delete_elem(&bindings, &key);
+	if (!key.addr || !runtime_of(key.tgid))
+		return 0;
+	bpf_map_delete_elem(&bindings, &key);
+	forget_window(thread_state_now(), key.addr);
 	return 0;
 }
 
@@ -67,7 +81,7 @@ SEC("uprobe")
 int rt_future_result(struct pt_regs *regs)
 {
 	struct object_key key = object_key(0);
-	struct ws_token tok, *bound;
+	struct ws_token tok;
 	struct caller c;
 
 	if (!caller_read(&c) || !c.rt->py.fut_context)
@@ -76,22 +90,7 @@ int rt_future_result(struct pt_regs *regs)
 		return 0;
 	if (!c.l.ctx || !c.ts || c.ts->window != c.l.ctx || !caller_work(&c, &tok))
 		return 0;
-	/*
-	 * A task that works for another connection is told something, not handed this request; one that was woken by
-	 * that takes its work from wherever it comes.
-	 */
-	bound = bpf_map_lookup_elem(&bindings, &key);
-	if (bound && bound->sock != tok.sock) {
-		if (bound->flags & WS_TOKEN_WOKEN)
-			bound->flags |= WS_TOKEN_SHARED;
-		return 0;
-	}
-	if (bound && (bound->flags & WS_TOKEN_SHARED))
-		return 0;
-	tok.flags |= WS_TOKEN_WOKEN;
-	tok.context = 0;
-	tok.by = key.addr >> 4;
-	bpf_map_update_elem(&bindings, &key, &tok, BPF_ANY);
+	context_takes(&key, &tok, caller_made_for(&c));
 	return 0;
 }
 
@@ -99,17 +98,14 @@ int rt_future_result(struct pt_regs *regs)
  * concurrent.futures.thread._WorkItem: made for one piece of work, and run by whoever gets it. Anything else in such a
  * queue may be a bell, the same object for everybody, or something that is only looked at.
  */
+#define TYPE_WORK_ITEM 0x6574496b726f575full /* "_WorkIte" */
+#define TYPE_WORK_ITEM_REST 'm'
+
 static __always_inline bool is_work_item(__u64 item)
 {
-	__u64 type = 0, at = 0, name = 0;
-	__u16 rest = 0;
+	__u64 name = type_name(item);
 
-	if (bpf_probe_read_user(&type, sizeof(type), (void *)(item + 8)) ||
-	    bpf_probe_read_user(&at, sizeof(at), (void *)(type + TYPE_NAME)) ||
-	    bpf_probe_read_user(&name, sizeof(name), (void *)at) ||
-	    bpf_probe_read_user(&rest, sizeof(rest), (void *)(at + sizeof(name))))
-		return false;
-	return name == 0x6574496b726f575full && rest == 'm'; /* "_WorkIte", "m\0": memcmp() is no built-in here */
+	return user_word(name) == TYPE_WORK_ITEM && (__u16)user_word(name + 8) == TYPE_WORK_ITEM_REST;
 }
 
 static __always_inline int put_item(__u64 item)
@@ -142,12 +138,6 @@ SEC("uprobe")
 int rt_greenlet_put(struct pt_regs *regs)
 {
 	return put_item(PT_REGS_PARM2(regs));
-}
-
-/* The first eight bytes of the name of an object's type. */
-static __always_inline __u64 type_of(__u64 object)
-{
-	return user_word(user_word(user_word(object + OB_TYPE) + TYPE_NAME));
 }
 
 #define TYPE_FUNCTION 0x6e6f6974636e7566ull /* "function" */
@@ -231,7 +221,7 @@ int rt_queue_wait(struct pt_regs *regs)
 SEC("uretprobe")
 int rt_queue_got(struct pt_regs *regs)
 {
-	struct object_key key = object_key(PT_REGS_RC(regs)), own = key;
+	struct object_key key = object_key(PT_REGS_RC(regs));
 	struct thread_state *ts;
 	struct queued *q;
 	struct caller c;
@@ -239,22 +229,16 @@ int rt_queue_got(struct pt_regs *regs)
 	if (!caller_read(&c))
 		return 0;
 	q = key.addr ? bpf_map_lookup_elem(&items, &key) : NULL;
-	own.addr = c.l.ctx;
-	if (own.addr && key.addr && (q || is_work_item(key.addr)))
-		bpf_map_delete_elem(&bindings, &own);
+	if (key.addr && (q || is_work_item(key.addr)))
+		forget_context(c.l.ctx);
 	ts = q ? thread_state(task_current()) : c.ts;
 	if (!ts)
 		return 0;
-	if (q) {
-		if (cfg.work_events)
-			tell_work(ts, q, c.rt, key.addr);
-		ts->tok = q->tok;
-		ts->tok_ctx = c.l.ctx;
-		ts->window = 0;
+	if (q && cfg.work_events)
+		tell_work(ts, q, c.rt, key.addr);
+	thread_takes(ts, q, c.l.ctx);
+	if (q)
 		bpf_map_delete_elem(&items, &key);
-	} else if (ts->tok.flags & WS_TOKEN_ITEM || ts->tok.kind == WS_TOK_PROVISIONAL) {
-		ts->tok.sock = 0;
-	}
 	return 0;
 }
 
@@ -287,25 +271,6 @@ int rt_greenlet_end(struct pt_regs *regs)
 
 #define QUEUE_FROM 2 /* behind the object's head */
 #define QUEUE_WORDS 12
-/* Modules/_collectionsmodule.c, equal from 3.8 to 3.14: dequeobject.ob_size, .leftblock, .leftindex; block.data */
-#define DEQUE_SIZE 16
-#define DEQUE_LEFT 24
-#define DEQUE_INDEX 40
-#define BLOCK_DATA 8
-#define BLOCK_LEN 64
-#define TYPE_DEQUE 0x697463656c6c6f63ull /* "collecti", of collections.deque */
-
-/* The first item of this field of gevent's SimpleQueue, if it is a deque: of items, or of those who wait. 0: none. */
-static __always_inline __u64 first_of(__u64 field)
-{
-	__u64 index;
-
-	if (!field || field & 7 || type_of(field) != TYPE_DEQUE || !user_word(field + DEQUE_SIZE))
-		return 0;
-	index = user_word(field + DEQUE_INDEX);
-	return index < BLOCK_LEN ? user_word(user_word(field + DEQUE_LEFT) + BLOCK_DATA + 8 * index) : 0;
-}
-
 /* That of its items, if it was followed there; 0: it was not. */
 static __always_inline __u64 first_item(__u64 queue)
 {

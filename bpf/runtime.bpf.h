@@ -8,6 +8,10 @@
  * callback runs: the window. It is the thread's, and the current context's, until something else is read there. It is
  * never bound to the reader's own context, which serves the connection's next request as well.
  *
+ * What serves one connection begins in the context in which it was accepted: every copy that is made there begins a
+ * family, and their copies belong to it (a binding without a socket). So the task of a connection is told from those that
+ * serve several. On uvloop the family is that of the connection's stream (uvloop.bpf.c).
+ *
  * Go: the goroutine. What it reads it works on, until it reads something else. Its number is never used again.
  * JVM: the virtual thread, likewise.
  *
@@ -194,6 +198,53 @@ static __always_inline bool goroutine_work(const struct object_key *key, struct 
 	return true;
 }
 
+/* Which connection a context, or a stream of uvloop, was made for that works on nothing: the time when its family began, 0: none. */
+static __always_inline __u64 family_of(__u64 addr)
+{
+	struct object_key key = object_key(addr);
+	struct ws_token *bound = addr ? bpf_map_lookup_elem(&bindings, &key) : NULL;
+
+	return bound && !bound->sock ? bound->pos : 0;
+}
+
+/* No address has this bit. */
+#define FAMILY_KEY (1ull << 63)
+
+/*
+ * A request was read for this family. The first on a connection may be there before its task is: that is not woken, and
+ * finds it. So whoever belongs to the family and works on nothing works on that, if the same then answers it.
+ */
+static __always_inline void family_reads(const struct thread_state *ts, __u64 family)
+{
+	struct object_key key = object_key(family | FAMILY_KEY);
+	struct ws_token first;
+
+	if (!family)
+		return;
+	if (!ts->work_first) {
+		bpf_map_delete_elem(&bindings, &key);
+		return;
+	}
+	first = ts->tok;
+	first.kind = WS_TOK_CONTEXT;
+	first.flags |= WS_TOKEN_WOKEN;
+	first.context = 0;
+	bpf_map_update_elem(&bindings, &key, &first, BPF_NOEXIST);
+}
+
+/* That first request, for this context of the family. */
+static __always_inline bool family_work(__u64 family, __u64 ctx, struct ws_token *to)
+{
+	struct object_key key = object_key(family | FAMILY_KEY);
+	struct ws_token *first = bpf_map_lookup_elem(&bindings, &key);
+
+	if (!first)
+		return false;
+	*to = *first;
+	to->by = ctx >> 4;
+	return true;
+}
+
 /* What the running code works on. `ts` may be NULL: the thread has never used a socket. */
 static __always_inline bool work_now(const struct thread_state *ts, const struct logical *l, struct ws_token *to)
 {
@@ -211,10 +262,12 @@ static __always_inline bool work_now(const struct thread_state *ts, const struct
 		return true;
 	}
 	bound = l->ctx ? bpf_map_lookup_elem(&bindings, &key) : NULL;
-	if (bound) {
+	if (bound && bound->sock) {
 		*to = *bound;
 		return !(bound->flags & WS_TOKEN_SHARED);
 	}
+	if (bound && family_work(bound->pos, l->ctx, to))
+		return true;
 	/* A thread that reads blocking, and stays in the context in which it did: one request at a time. */
 	if (!ts || ts->tok_ctx != l->ctx || !thread_owns(&ts->tok))
 		return false;
@@ -300,6 +353,8 @@ static __always_inline void greenlet_reads(struct thread_state *ts, struct task_
 	struct ws_runtime *rt = runtime_of(bpf_get_current_pid_tgid() >> 32);
 	struct object_key key = object_key(rt ? greenlet_now(task, rt) : 0);
 
+	if (rt && !key.addr)
+		rt->everybody = 1;
 	if (!key.addr || key.addr == ts->hub)
 		return;
 	ts->tok.kind = WS_TOK_GREENLET;
@@ -320,17 +375,21 @@ static APART void greenlet_waits(struct thread_state *ts)
 
 /*
  * An answer was read in another context than the one that asked: by the connection's own callback, whose context is a
- * copy of the dialler's. What that starts may be for whoever waited for the connection.
+ * copy of the dialler's. What that starts may be for whoever waited for the connection. One that asked in a callback of
+ * its own may be gone, and the other be where it was.
  */
 static __always_inline void answer_read(struct thread_state *ts, struct task_struct *task, struct sock_state *st)
 {
+	struct ws_token *bound;
 	struct object_key key;
 	struct logical l;
 
-	if (!thread_logical(ts, task, &l) || l.fiber || !l.ctx || st->writer == l.ctx)
+	if (!thread_logical(ts, task, &l) || l.fiber || !l.ctx)
 		return;
 	key = object_key(l.ctx);
-	bpf_map_delete_elem(&bindings, &key);
+	bound = bpf_map_lookup_elem(&bindings, &key);
+	if (bound && (st->writer.ctx != l.ctx || st->writer.number != bound->context))
+		bpf_map_delete_elem(&bindings, &key);
 }
 
 /* Bytes were read, and ts->tok is theirs if `work`: a connection that this process accepted brought them. */
@@ -354,6 +413,7 @@ static APART void context_reads(struct thread_state *ts, struct task_struct *tas
 	}
 	ts->window = l.ctx;
 	ts->tok_ctx = l.ctx;
+	family_reads(ts, family_of(ts->stream ? ts->stream : l.ctx));
 	if (!l.ctx && ts->tok.flags & WS_TOKEN_NONBLOCK)
 		greenlet_reads(ts, task);
 }
@@ -378,6 +438,17 @@ static __always_inline void turn_goes_on(struct thread_state *ts, struct sock_st
 	__builtin_memcpy(ts->tok.heirs, &st->id, sizeof(st->id));
 }
 
+/* Has the thread pool something to do for this request that an earlier turn of its gave it? */
+static __always_inline void turn_look(struct thread_state *ts, struct ws_token *tok)
+{
+	__u64 sock = tok->sock;
+	struct turn_work *w = sock ? bpf_map_lookup_elem(&turn_works, &sock) : NULL;
+
+	tok->flags &= ~WS_TOKEN_PENDING;
+	if (w && w->pos == tok->pos && w->given > (w->turn == ts->turns ? w->lately : 0))
+		tok->flags |= WS_TOKEN_PENDING;
+}
+
 /* Timers, and what else runs outside of a stream's callback, is nobody's. */
 static __always_inline void turn_writes(struct thread_state *ts, struct ws_token *tok, bool dials)
 {
@@ -385,6 +456,8 @@ static __always_inline void turn_writes(struct thread_state *ts, struct ws_token
 		*tok = ts->flush;
 	else if (!ts->turn)
 		tok->sock = 0;
+	else
+		turn_look(ts, tok);
 	ts->late = 0;
 	tok->kind = WS_TOK_TURN;
 }
@@ -404,13 +477,13 @@ static __always_inline void greenlet_writes(struct thread_state *ts, struct ws_t
 }
 
 /* Whose work writes, or dials? Leaves `tok` alone where the thread is the context. */
-static APART void context_writes(struct thread_state *ts, struct task_struct *task, struct sock_state *st,
-				 struct ws_token *tok)
+static APART void context_writes(struct thread_state *ts, struct task_struct *task, struct writer *writer,
+				 struct ws_token *tok, bool dials)
 {
 	struct logical l;
 
 	if (ts->runtime == WS_RT_LIBUV) {
-		turn_writes(ts, tok, tok == &st->dial);
+		turn_writes(ts, tok, dials);
 		return;
 	}
 	if (ts->flushing) {
@@ -419,7 +492,8 @@ static APART void context_writes(struct thread_state *ts, struct task_struct *ta
 	}
 	if (!thread_logical(ts, task, &l))
 		return;
-	st->writer = l.ctx;
+	writer->ctx = l.ctx;
+	writer->number = 0;
 	if (!l.ctx) {
 		if (!tok->sock || tok->kind == WS_TOK_GREENLET || tok->flags & WS_TOKEN_NONBLOCK)
 			greenlet_writes(ts, tok);
@@ -427,8 +501,10 @@ static APART void context_writes(struct thread_state *ts, struct task_struct *ta
 	}
 	if (ts->tok_ctx == l.ctx && tok->kind == WS_TOK_THREAD && !(tok->flags & WS_TOKEN_NONBLOCK))
 		return;
-	if (work_now(ts, &l, tok))
+	if (work_now(ts, &l, tok)) {
+		writer->number = tok->context;
 		return;
+	}
 	/* Since 3.14 a thread that was made in a request begins in a context of its own, which nothing is bound to. */
 	if (tok->kind == WS_TOK_PROVISIONAL)
 		return;

@@ -55,7 +55,7 @@ static __always_inline void on_dial(struct sock *sk)
 	st->dial = ts->tok;
 	ts->dial_sk = (__u64)sk;
 	if (ts->runtime)
-		context_writes(ts, task, st, &st->dial);
+		context_writes(ts, task, &st->writer, &st->dial, true);
 }
 
 /*
@@ -71,6 +71,16 @@ static __always_inline void given_up(struct sock_state *st)
 	ts = thread_state_now();
 	if (ts && (ts->proc_flags & WS_PROC_LOOP) && bpf_get_current_pid_tgid() >> 32 == st->tgid)
 		ts->tok.sock = 0;
+}
+
+/* Nobody can use the session any more, but for another connection. */
+static __always_inline void tls_forget(const struct sock_state *st)
+{
+	struct object_key key = { .addr = st->session, .tgid = st->tgid };
+	struct tls_session *s = bpf_map_lookup_elem(&tls_sessions, &key);
+
+	if (s && s->under == st->id)
+		bpf_map_delete_elem(&tls_sessions, &key);
 }
 
 static __always_inline void on_close(struct sock *sk, struct sock_state *st, int old)
@@ -91,6 +101,8 @@ static __always_inline void on_close(struct sock *sk, struct sock_state *st, int
 
 		sock_emit_state(st, own ? WS_SS_ABANDONED : WS_SS_CLOSED, sk->sk_err, 0);
 	}
+	if (st->session && !sk->sk_socket)
+		tls_forget(st);
 	/* After a reset the application may still read what had arrived: the state stays while it has the socket. */
 	if (!cfg.sk_storage && !sk->sk_socket)
 		bpf_map_delete_elem(&sock_states, &key);
@@ -117,7 +129,7 @@ int BPF_PROG(sock_set_state, struct sock *sk, int old, int state)
 	if (state == TCP_ESTABLISHED && old == TCP_SYN_SENT) {
 		st->seqpos = sock_has_seq(sk);
 		sock_announce(sk, st, 0);
-	} else if ((state == TCP_FIN_WAIT1 || state == TCP_LAST_ACK) && st->announced && !st->stopped) {
+	} else if ((state == TCP_FIN_WAIT1 || state == TCP_LAST_ACK) && st->announced && (!st->stopped || st->tls)) {
 		/* close() shuts both directions first; in LAST_ACK the peer's FIN has set the same bit. */
 		bool both = state == TCP_FIN_WAIT1 && (KREAD(sk, sk_shutdown) & RCV_SHUTDOWN);
 

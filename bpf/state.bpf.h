@@ -357,7 +357,10 @@ static __always_inline void sock_fill(struct ws_ev_sock *e, struct sock *sk, str
 	e->netns = sock_netns(sk);
 	e->tgid = st->tgid;
 	e->tid = st->tid;
-	kaddr_store(&e->kaddr, sk);
+	if (flags & WS_SOCK_TLS)
+		e->kaddr = st->tls;
+	else
+		kaddr_store(&e->kaddr, sk);
 	e->rx_pos = st->pos[WS_RX];
 	e->tx_pos = st->pos[WS_TX];
 	e->token = st->dial;
@@ -418,6 +421,12 @@ static __always_inline void sock_announce(struct sock *sk, struct sock_state *st
 	sock_announce_to(sk, st, flags, NULL, false);
 }
 
+/* `plain`: the state of what the socket moves as ciphertext. */
+static __always_inline void sock_announce_tls(struct sock *sk, struct sock_state *plain)
+{
+	sock_announce_to(sk, plain, WS_SOCK_TLS, NULL, false);
+}
+
 static __always_inline void emit_state(__u64 id, __u64 tx_pos, enum ws_sock_state state, __u32 err, __u64 pid_tgid)
 {
 	struct ws_ev_state *e;
@@ -439,6 +448,8 @@ static __always_inline void emit_state(__u64 id, __u64 tx_pos, enum ws_sock_stat
 static __always_inline void sock_emit_state(struct sock_state *st, enum ws_sock_state state, __u32 err, __u64 pid_tgid)
 {
 	emit_state(st->id, st->pos[WS_TX], state, err, pid_tgid);
+	if (st->tls)
+		emit_state(st->tls, 0, state, err, pid_tgid);
 }
 
 /* Unique while this program set is loaded: one CPU cannot make two sockets known in one nanosecond. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * uvloop: a CPython event loop that reads before it enters the stream's context, and writes after it has left the
- * caller's (uvloop/handles/stream.pyx). Probes at its read callback and around its deferred writes put that right.
+ * caller's (uvloop/handles/stream.pyx). Probes at its read callback and around its deferred writes put that right. All
+ * connections of a server share one context: which of them a task was made for is told by the stream whose callback runs.
  */
 #include "runtime.bpf.h"
 
@@ -63,6 +64,9 @@ int rt_uv_read(struct pt_regs *regs)
 	if (!ts)
 		return 0;
 	ts->window = ts->work_read ? addr : 0;
+	ts->stream = obj;
+	if (ts->work_read)
+		family_reads(ts, family_of(obj));
 	if (!ts->work_read && addr) { /* an answer: see answer_read() */
 		struct object_key key = object_key(addr);
 
@@ -79,7 +83,36 @@ int rt_uv_read_done(struct pt_regs *regs)
 	if (ts) {
 		ts->work_read = 0;
 		ts->window = 0;
+		ts->stream = 0;
 	}
+	return 0;
+}
+
+/* A connection's protocol is told of it: what is made there is of this connection, as long as nothing else is said of it. */
+SEC("uprobe")
+int rt_uv_made(struct pt_regs *regs)
+{
+	struct object_key key = object_key(PT_REGS_PARM1(regs));
+	struct ws_token family = { .pos = bpf_ktime_get_ns() };
+	struct thread_state *ts;
+
+	if (!key.addr || !runtime_of(key.tgid))
+		return 0;
+	ts = thread_state(task_current());
+	if (!ts)
+		return 0;
+	ts->stream = key.addr;
+	bpf_map_update_elem(&bindings, &key, &family, BPF_ANY);
+	return 0;
+}
+
+SEC("uretprobe")
+int rt_uv_made_done(struct pt_regs *regs)
+{
+	struct thread_state *ts = thread_state_now();
+
+	if (ts)
+		ts->stream = 0;
 	return 0;
 }
 

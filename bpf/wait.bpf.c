@@ -262,12 +262,30 @@ static __always_inline void select_acceptor(__u64 fd)
 	tell_listener(sk);
 }
 
+/* CPython: what is copied in this context serves one of the connections that it accepts. */
+static __always_inline void note_acceptor(void)
+{
+	struct ws_runtime *rt = runtime_of(bpf_get_current_pid_tgid() >> 32);
+	struct task_struct *task = task_current();
+	struct thread_state *ts;
+	struct logical l;
+
+	if (!rt || rt->kind != WS_RT_CPYTHON)
+		return;
+	ts = thread_state(task);
+	if (!ts)
+		return;
+	logical_read(task, rt, &l);
+	ts->acceptor = l.ctx;
+}
+
 static __always_inline int wait_for_accept(__u64 fd, __u64 addr)
 {
 	struct waiting w = {};
 	struct thread_state *ts;
 
 	select_acceptor(fd);
+	note_acceptor();
 	ts = wait_begins(&w, false);
 	if (ts)
 		park(ts);

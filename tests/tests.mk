@@ -59,7 +59,7 @@ $(O)/tests/tools/verifier: tests/tools/verifier.c $$(OBJS)
 	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) $< $(filter %.o,$^) -o $@ $(LDLIBS)
 
 # What is known about a process's language runtime, for tests that compare it with what the process says itself.
-RUNTIME_OBJS = $(filter $(O)/obj/user/base/% $(O)/obj/user/model/% $(O)/obj/user/runtime/% \
+RUNTIME_OBJS = $(filter $(O)/obj/user/base/% $(O)/obj/user/model/% $(O)/obj/user/runtime/% $(O)/obj/user/tls/% \
 	$(O)/obj/user/enrich/proc_read.o,$(OBJS))
 $(O)/tests/tools/rtinspect: tests/tools/rtinspect.c $$(RUNTIME_OBJS)
 	$(call msg,CC,$@)

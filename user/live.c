@@ -10,11 +10,11 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "exporter/exporter.h"
+#include "user/banner.h"
 #include "user/base/clock.h"
 #include "user/base/log.h"
 #include "user/base/mailbox.h"
@@ -47,7 +47,7 @@
 #define FLUSH_LOOK_NS 50000000ull
 
 /* pipeline thread -> control thread */
-enum note_type { NOTE_WANT, NOTE_PROC, NOTE_LISTEN, NOTE_TELEMETRY, NOTE_SERVES, NOTE_UNIX };
+enum note_type { NOTE_WANT, NOTE_PROC, NOTE_LISTEN, NOTE_TELEMETRY, NOTE_SERVES, NOTE_TALKS, NOTE_UNIX };
 
 struct note {
 	uint32_t type;
@@ -82,6 +82,7 @@ struct live {
 	uint64_t sweep_due;
 	uint64_t as_of; /* when what is decided on happened; 0: the scan, older than every event */
 	struct follow *follow; /* NULL: no runtime is followed */
+	bool tls;	       /* TLS libraries are read inside */
 	uint32_t runtimes;     /* bit per enum ws_runtime_kind that is followed */
 	uint32_t refused;      /* … that would be, had we uprobes */
 	uint64_t started;
@@ -144,6 +145,24 @@ static void on_serves(void *ctx, uint32_t tgid)
 	struct live *l = ctx;
 
 	if (l->follow && follow__serves(l->follow, tgid))
+		put_note(l, &n, NULL, 0);
+}
+
+static void on_talks(void *ctx, uint32_t tgid)
+{
+	struct note n = { .type = NOTE_TALKS, .tgid = tgid };
+	struct live *l = ctx;
+
+	if (l->follow && follow__talks(l->follow, tgid))
+		put_note(l, &n, NULL, 0);
+}
+
+static void on_encrypted(void *ctx, uint32_t tgid, uint64_t now)
+{
+	struct note n = { .type = NOTE_TALKS, .tgid = tgid, .on = true };
+	struct live *l = ctx;
+
+	if (l->follow && follow__encrypted(l->follow, tgid, now))
 		put_note(l, &n, NULL, 0);
 }
 
@@ -330,7 +349,7 @@ static void on_proc_note(struct live *l, const struct ws_ev_proc *ev)
 	if (ev->what == WS_PROC_EXIT)
 		sweep_soon(l, clock__mono_ns());
 	if (l->follow && ev->what != WS_PROC_FORK)
-		follow__ended(l->follow, ev->tgid);
+		follow__ended(l->follow, ev->tgid, clock__mono_ns());
 	else if (l->follow)
 		follow__forked(l->follow, ev->ppid, ev->tgid);
 }
@@ -371,6 +390,9 @@ static void take_note(void *ctx, const void *rec, size_t len)
 		break;
 	case NOTE_SERVES:
 		follow__process(l->follow, n->tgid);
+		break;
+	case NOTE_TALKS:
+		follow__tls(l->follow, n->tgid, n->on);
 		break;
 	case NOTE_UNIX:
 		watch_unix(l);
@@ -447,60 +469,21 @@ static int control_loop(struct live *l, int sigfd)
 
 /* ---- start and end ------------------------------------------------------------------------------------ */
 
-static const char *why_not(const struct features *f, enum feature feat)
+static void say_begin(const struct live *l)
 {
-	switch (f->err[feat]) {
-	case 0:
-		return "granted";
-	case EPERM:
-	case EACCES:
-		return "not permitted";
-	default:
-		return "not in this kernel";
-	}
+	banner__begin(&(struct banner){
+		.opts = l->o,
+		.features = &l->features,
+		.plan = loader__plan(l->loader),
+		.waits_refused = loader__waits_refused(l->loader),
+		.runtimes = l->runtimes,
+		.refused = l->refused, .tls = l->tls,
+	});
 }
 
-/* What following these runtimes gives, as the first line has it. `buf` has room for all. */
-static const char *names_of(uint32_t kinds, char buf[64])
+static void say_ready(struct live *l)
 {
-	snprintf(buf, 64, "%s%s%s%s", kinds & 1u << WS_RT_CPYTHON ? ", contexts" : "", kinds & 1u << WS_RT_GO ? ", goroutines" : "",
-		 kinds & 1u << WS_RT_LIBUV ? ", turns" : "", kinds & 1u << WS_RT_JVM ? ", virtual threads" : "");
-	return buf;
-}
-
-static void banner(const struct live *l)
-{
-	struct utsname u;
-	int refused = loader__waits_refused(l->loader);
-	char names[64];
-
-	uname(&u);
-	fprintf(stderr, "wirespan %s · kernel %s %s · plan %s · parents: joins, headers%s%s%s\n", WS_VERSION, u.release, u.machine,
-		plan__name(loader__plan(l->loader)), refused ? "" : ", threads", names_of(l->runtimes, names),
-		refused ? "" : ", event loops");
-	if (refused)
-		log_warn("what threads wait for cannot be seen: no parents by thread or event loop: system call tracepoints: "
-			 "%s: needs %s. See `wirespan features`.", strerror(refused), feature__remedy(FEAT_SYSCALL_TP));
-	if (l->refused)
-		log_warn("not followed: %s: uprobes: %s: needs %s. See `wirespan features`.", names_of(l->refused, names) + 2,
-			 strerror(l->features.err[FEAT_UPROBE]), feature__remedy(FEAT_UPROBE));
-	log_debug("fentry: %s, kprobe: %s%s", why_not(&l->features, FEAT_FENTRY), why_not(&l->features, FEAT_KPROBE),
-		  l->features.legacy ? ", programs for kernels below 5.17" : "");
-	if (sinks__is_terminal_default(l->o))
-		fprintf(stderr, "No OTLP endpoint set: showing traces here. "
-				"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 sends them instead.\n");
-}
-
-static void ready(struct live *l)
-{
-	char list[256];
-	size_t n = discover__services(l->discover, list, sizeof(list));
-
-	if (n)
-		fprintf(stderr, "wirespan: ready, %zu service%s listening: %s\n", n, n == 1 ? "" : "s", list);
-	else
-		fprintf(stderr, "wirespan: ready, no service is listening yet\n");
-	fflush(stderr);
+	banner__ready(l->discover);
 	l->ready = clock__mono_ns();
 	l->ready_cpu = report__cpu_ns();
 }
@@ -554,9 +537,10 @@ static int open_kernel(struct live *l, const struct loader_opts *lo)
 		l->refused = l->runtimes & ~(1u << WS_RT_JVM);
 		l->runtimes &= ~l->refused;
 	}
-	if (!l->runtimes)
+	l->tls = l->o->tls && !l->features.err[FEAT_UPROBE];
+	if (!l->runtimes && !l->tls)
 		return 0;
-	l->follow = follow__new(l->loader, l->discover, l->runtimes);
+	l->follow = follow__new(l->loader, l->discover, l->runtimes, l->tls);
 	if (!l->follow)
 		log_error("cannot start: %s", strerror(errno));
 	return l->follow ? 0 : 1;
@@ -624,6 +608,8 @@ static int open_pipeline(struct live *l)
 		.listening = on_listening,
 		.proc = on_proc,
 		.serves = on_serves,
+		.talks = on_talks,
+		.encrypted = on_encrypted,
 		.over_unix = on_over_unix,
 		.ctx = l,
 	};
@@ -754,8 +740,8 @@ static void close_all(struct live *l)
 	proc_lookup__free(l->lookup);
 	mailbox__free(l->to_control);
 	mailbox__free(l->to_pipeline);
-	loader__close(l->loader);
 	follow__free(l->follow);
+	loader__close(l->loader);
 	command__free(l->child);
 }
 
@@ -792,11 +778,11 @@ int live__run(const struct opts *o)
 	code = code ? code : open_pipeline(&l);
 	code = code ? code : open_kernel(&l, &lo);
 	if (!code) {
-		banner(&l);
+		say_begin(&l);
 		code = start(&l);
 	}
 	if (!code) {
-		ready(&l);
+		say_ready(&l);
 		if (l.child)
 			command__go(l.child);
 		code = control_loop(&l, sigfd);

@@ -88,13 +88,19 @@ static void on_conn_new(void *ctx, struct stream_conn *c, uint64_t ts)
 	match__conn_new(p->match, c, ts);
 	if (selection__of(p->selection, c->info.tgid, p->now) != MATCH_UNSELECTED)
 		enrich__expect(p->enrich, c->info.tgid, p->now);
+	if (p->hooks.talks)
+		p->hooks.talks(p->hooks.ctx, c->info.tgid);
 	if (c->info.role == WS_ROLE_SERVER && p->hooks.serves)
 		p->hooks.serves(p->hooks.ctx, c->info.tgid);
 }
 
 static void on_conn_opaque(void *ctx, struct stream_conn *c)
 {
-	match__conn_opaque(((struct pipeline *)ctx)->match, c);
+	struct pipeline *p = ctx;
+
+	match__conn_opaque(p->match, c);
+	if (c->encrypted && p->hooks.encrypted)
+		p->hooks.encrypted(p->hooks.ctx, c->info.tgid, p->now);
 }
 
 static void on_conn_gone(void *ctx, struct stream_conn *c, uint64_t ts)

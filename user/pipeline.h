@@ -16,6 +16,8 @@ struct pipeline_hooks {
 	void (*listening)(void *ctx, uint64_t sock, uint32_t tgid, uint32_t netns, uint16_t port, bool on, uint64_t ts);
 	void (*proc)(void *ctx, const struct ws_ev_proc *ev);
 	void (*serves)(void *ctx, uint32_t tgid);  /* … or reads one that it accepted */
+	void (*talks)(void *ctx, uint32_t tgid);   /* it has a connection, whoever made it */
+	void (*encrypted)(void *ctx, uint32_t tgid, uint64_t now); /* … whose TLS library is not read inside, so far */
 	void (*over_unix)(void *ctx); /* the first request on AF_UNIX */
 	void *ctx;
 };

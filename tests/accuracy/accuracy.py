@@ -30,7 +30,7 @@ sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from rig import OUT, golang, load, net, node, python, spans  # noqa: E402
+from rig import OUT, PYTHONS, WIRESPAN, golang, load, net, node, python, spans, tls  # noqa: E402
 from rig.proc import Services  # noqa: E402
 from rig.spans import CLIENT  # noqa: E402
 from rig.tracer import Tracer, dropped  # noqa: E402
@@ -67,6 +67,7 @@ class Row:
     limit: int = 512     # connections that the server takes at once
     also: bool = False   # `make test` runs it with impatience too
     hurried: float = 1.0 # at the most that bar where calls are made again
+    tls: bool = False    # it is asked, and asks, over HTTPS
 
 
 def module(name):
@@ -105,8 +106,8 @@ def frameworks():
             [*gunicorn, "-w", "2", "-k", "uvicorn.workers.UvicornWorker", "asgi_app:app"], ASGI),
         Row("aiohttp server and client", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, short=True, also=True),
         Row("aiohttp server and client, pool of 10", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, env={"POOL": "10"}),
-        # The next request is read before the connection's task waits for it: nothing ties the two together then.
-        Row("aiohttp server and client on uvloop", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, bar=0,
+        # The next request is read before the connection's task waits for it, and waits for that itself.
+        Row("aiohttp server and client on uvloop", [python(), str(SERVICES / "aiohttp_app.py")], ASGI, short=True,
             env={"UVLOOP": "1"}),
         Row("Tornado server and client", [python(), str(SERVICES / "tornado_app.py")], ["n1a", "n1b"], bar=0, short=True),
         *(Row(f"FastAPI on {loop}, a pool whose callbacks start what waited",
@@ -122,18 +123,39 @@ def frameworks():
           for name, leg, mode, bar in (("pywsgi", "n1a", "own", 0.999), ("greenlets that a request starts", "n1b", "spawn", 0),
                                        ("readers that hand over to workers", "n1a", "workers", 0),
                                        ("a selectors loop beside greenlets", "n1a", "loop", 0))),
-        # A queue of its own, written in Python: nothing there can be followed.
-        Row("Flask on waitress, requests", [python(), str(SERVICES / "wsgi_app.py")], WSGI, bar=0, env={"WSGI": "waitress"}),
+        Row("Flask on waitress, requests", [python(), str(SERVICES / "wsgi_app.py")], WSGI, short=True, also=True,
+            env={"WSGI": "waitress"}),
         Row("Flask on werkzeug, requests", [python(), str(SERVICES / "wsgi_app.py")], WSGI, env={"WSGI": "werkzeug"},
             limit=128),
     ]
 
 
+def tls_rows():
+    """The same services over HTTPS, both ways."""
+    uvicorn = [*module("uvicorn"), "--app-dir", str(SERVICES), "asgi_app:app", "--port", "{port}", "--log-level", "error",
+               "--timeout-keep-alive", "600", "--ssl-certfile", "{cert}", "--ssl-keyfile", "{key}"]
+    gunicorn = [*module("gunicorn"), "--chdir", str(SERVICES), "-b", "127.0.0.1:{port}", "--log-level", "error",
+                "--keep-alive", "600", "--certfile", "{cert}", "--keyfile", "{key}"]
+
+    def row(name, argv, legs, **kw):
+        return Row(f"{name}, over TLS", argv, legs, tls=True, limit=128, **kw)
+
+    return [row("FastAPI on uvicorn, httpx", [*uvicorn, "--loop", "asyncio", "--http", "h11"], ASGI, short=True),
+            row("FastAPI on uvicorn with uvloop", [*uvicorn, "--loop", "uvloop"], ASGI),
+            # The first request comes with the end of the handshake: it is read before the connection's task waits for it.
+            row("aiohttp server and client", [python(), str(SERVICES / "aiohttp_app.py")], ASGI),
+            row("Flask on gunicorn gthread, 8 workers, requests", [*gunicorn, "-w", "8", "-k", "gthread", "--threads", "16",
+                                                                    "wsgi_app:app"], WSGI, short=True),
+            row("asyncio streams", [python(), str(SERVICES / "streams.py")], ASGI, short=True),
+            row("Node.js: https, fetch", [str(node.system()), str(SERVICES / "node_app.js")], ASGI, bar=0.99, short=True),
+            row("Go, net/http", [golang.Build(SERVICES / "go")], ["n1a", "n1b", "n1c", "n1d"], short=True),
+            row("nginx, two workers, shared connections", ["/usr/sbin/nginx", "-c", Conf("nginx.conf.in")], ["n0"], bar=0.99)]
+
+
 def interpreters():
     """{version: executable} of the CPythons from 3.8 on that this machine has."""
     found = {}
-    for exe in [*sorted(PYENV.glob("versions/3.*/bin/python3")), *sorted(OUT.glob("tests/python/*/python3")),
-                pathlib.Path("/usr/bin/python3")]:
+    for exe in [*sorted(PYENV.glob("versions/3.*/bin/python3")), *PYTHONS, pathlib.Path("/usr/bin/python3")]:
         r = subprocess.run([exe, "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"], capture_output=True, text=True)
         if not r.returncode and tuple(map(int, r.stdout.split(".")[:2])) >= (3, 8):
             version, where = r.stdout.strip(), exe.parent.name
@@ -182,6 +204,9 @@ def node_rows():
            # Who is done starts what another request had queued.
            row("Node.js, an agent of 10 sockets", exe, ASGI, bar=0, env={"POOL": "10"}, short=True),
            row("Node.js, a limit of 8 calls at a time", exe, ["n1a", "n1b", "n1c"], "limit", bar=0, short=True),
+           row("Node.js, the same beside a file", exe, ["n1a"], "beside", bar=0, env={"FILE": str(WIRESPAN)}, short=True),
+           row("Node.js, the same behind a call and beside a file", exe, ["n1a", "n1b"], "behind", bar=0, env={"FILE": str(WIRESPAN)}),
+           row("Node.js, a limit that two kinds of handlers share", exe, ["n1a", "n1b"], "kinds", bar=0),
            row("Node.js, the same behind a timer", exe, ["n1a", "n1b"], "hidden", bar=0),
            row("Node.js, calls after the answer too", exe, ["n1a", "n1b"], "late", bar=0.49)]
     return out + [row(f"Node.js {node.version(e)}: http, fetch", e, ASGI, bar=0.99) for e in node.others()]
@@ -221,7 +246,7 @@ def proxy_rows():
 
 
 def rows():
-    out = frameworks() + go_rows() + node_rows() + java_rows() + proxy_rows()
+    out = frameworks() + tls_rows() + go_rows() + node_rows() + java_rows() + proxy_rows()
     for version, exe in interpreters().items():
         out.append(Row(f"asyncio streams on CPython {version}", [str(exe), str(SERVICES / "streams.py")], ASGI,
                        short=version.startswith("3.11") and "distribution" in version, python=version))
@@ -239,6 +264,13 @@ WAYS = {"": ([], {}),
         "impatient": (["--impatient"], {"TIMEOUT": "0.2", "SLOW": "1"})}
 
 
+def ask(who, port, requests, connections, path, options=()):
+    if who:
+        tls.load(who, f"127.0.0.1:{port}", requests, connections, path, again="--close" in options)
+    else:
+        load.run(f"127.0.0.1:{port}", requests, connections, path, options=options)
+
+
 def measure(row, connections, way, edges, directory):
     """One cell: {right, wrong, missing, why, expected} of the service's own calls, and what of that belongs to requests
     that were given up."""
@@ -247,19 +279,24 @@ def measure(row, connections, way, edges, directory):
     requests = max(math.ceil(edges / len(row.legs)), 2 * connections)
     port, leaf = net.free_port(), net.free_port()
     tag = load.tag()
+    who = tls.identity(directory) if row.tls else {}
+    leaf_url = f"http{'s' * row.tls}://127.0.0.1:{leaf}"
     with Services(directory) as services:
         leaf_service = services.start([python(), SERVICES / "leaf.py"], "leaf", port=leaf,
-                                      env={"PORT": leaf, "LOG": asked, **env})
-        values = {"port": port, "leaf": f"127.0.0.1:{leaf}", "leaf_host": "127.0.0.1", "leaf_port": leaf, "dir": directory}
+                                      env={"PORT": leaf, "LOG": asked, **who, **env})
+        values = {"port": port, "leaf": f"127.0.0.1:{leaf}", "leaf_host": "127.0.0.1", "leaf_port": leaf, "dir": directory,
+                  "scheme": "https" if who else "http", "ssl": " ssl" if who else "",
+                  "identity": f"ssl_certificate {who['CERT']}; ssl_certificate_key {who['KEY']};" if who else ""}
         argv = [a.program() if isinstance(a, golang.Build) else a.write(directory, **values) if isinstance(a, Conf)
-                else str(a).replace("{port}", str(port)) for a in row.argv]
+                else str(a).replace("{port}", str(port)).replace("{cert}", who.get("CERT", "")).replace("{key}", who.get("KEY", ""))
+                for a in row.argv]
         services.start(argv, "service", port=port, cwd=SERVICES,
-                       env={"PORT": port, "LEAF": f"http://127.0.0.1:{leaf}", "LEAF_ADDRESS": f"127.0.0.1:{leaf}", **row.env, **env})
+                       env={"PORT": port, "LEAF": leaf_url, "LEAF_ADDRESS": f"127.0.0.1:{leaf}", **who, **row.env, **env})
         tracer = Tracer("--port", f"{port},{leaf}", directory=directory)
         try:
-            load.run(f"127.0.0.1:{port}", 2 * connections, connections, f"/r/{tag}w-%/n0")
+            ask(who, port, 2 * connections, connections, f"/r/{tag}w-%/n0")
             time.sleep(1.5)  # a worker that was still importing when it was found is looked at again after a second
-            load.run(f"127.0.0.1:{port}", requests, connections, f"/r/{tag}-%/n0", options=options)
+            ask(who, port, requests, connections, f"/r/{tag}-%/n0", options)
             got = tracer.stop(timeout=60)
         finally:
             tracer.service.stop()
@@ -302,6 +339,8 @@ def ways_of(row, a):
     """Beside connections that are kept and patience."""
     if a.ways is not None:
         return [w for w in a.ways.split(",") if w]
+    if row.tls:  # its load knows no impatience
+        return [] if a.short else ["closing"]
     return ["impatient"] * row.also if a.short else ["closing", "impatient"]
 
 

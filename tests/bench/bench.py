@@ -5,8 +5,10 @@ Each case runs in rounds of off, socket, off, syscall, …, so that drift of the
 the medians are compared. wrk keeps 64 connections busy; every request is encoded and posted to a sink
 that acknowledges it. Loss comes from the books, and is held against what wrk sent.
 
-    bench.py [--rounds N] [--seconds N] [--cases nginx,fastapi,flask,aiohttp,go] [--plans socket,syscall] [--body BYTES] [--no-seen]
-             [--quick] [--json FILE]
+    bench.py [--rounds N] [--seconds N] [--cases nginx,https,fastapi,flask,aiohttp,go] [--plans socket,syscall] [--body BYTES] [--no-seen]
+             [--no-stats] [--quick] [--json FILE]
+
+Interrupted, it reports the rounds that it has.
 """
 import argparse
 import json
@@ -23,15 +25,15 @@ import urllib.request
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from rig import golang, load, net, python, tool, tracer  # noqa: E402
+from rig import golang, load, net, python, tls, tool, tracer  # noqa: E402
 from rig.proc import Service, Services  # noqa: E402
 
 APPS = HERE / "apps"
 
 
-def wrk(port, seconds, connections):
+def wrk(port, seconds, connections, scheme="http"):
     """requests, requests per second, p50 and p99 in ms, errors."""
-    r = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", f"http://127.0.0.1:{port}/f"],
+    r = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", f"{scheme}://127.0.0.1:{port}/f"],
                        capture_output=True, text=True, timeout=seconds + 60)
     unit = {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}
 
@@ -47,16 +49,22 @@ def wrk(port, seconds, connections):
             "p50": percentile(50), "p99": percentile(99), "errors": errors}
 
 
+def listen(name, port, directory):
+    if name != "https":
+        return f"listen 127.0.0.1:{port};"
+    who = tls.identity(directory)
+    return f"listen 127.0.0.1:{port} ssl; ssl_certificate {who['CERT']}; ssl_certificate_key {who['KEY']};"
+
+
 def start_case(name, services, body):
     port = net.free_port()
-    if name == "nginx":
+    if name in ("nginx", "https"):
         www = services.dir / "www"
         www.mkdir()
         (www / "f").write_text("x" * body)
         for d in [www, *www.parents][:4]:
             d.chmod(0o755)
-        services.nginx(f"open_file_cache max=10; sendfile on; server {{ listen 127.0.0.1:{port}; root {www}; }}",
-                       port=port)
+        services.nginx(f"open_file_cache max=10; sendfile on; server {{ {listen(name, port, services.dir)} root {www}; }}", port=port)
     elif name == "fastapi":
         services.start([python(), "-m", "uvicorn", "--host", "127.0.0.1", "--port", port, "--log-level", "warning",
                         "--no-access-log", "fast:app"], "uvicorn", port=port, cwd=APPS)
@@ -106,14 +114,14 @@ class Sink:
         return json.loads(urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=5).read())
 
 
-def traced_run(port, plan, a, directory, bpf_stats):
+def traced_run(port, plan, a, directory, bpf_stats, scheme="http"):
     sink = Sink(directory)
     t = None
     try:
         t = tracer.Tracer("--endpoint", f"http://127.0.0.1:{sink.port}", "--port", str(port), attach=plan,
                           exporter="otlp", directory=directory, ring=None)
         cpu, (runs, ns) = t.cpu_seconds(), probe_times(t.pid)
-        r = wrk(port, a.seconds, a.connections)
+        r = wrk(port, a.seconds, a.connections, scheme)
         runs2, ns2 = probe_times(t.pid)
         books = t.settle(30)
         r["cpu_ms_per_1000"] = 1e6 * (t.cpu_seconds() - cpu) / r["requests"]
@@ -146,29 +154,50 @@ def median(rows, key):
     return statistics.median(values) if values else None
 
 
+def scheme_of(name):
+    return "https" if name == "https" else "http"
+
+
+def run_rounds(name, a, tmp, port, results):
+    wrk(port, 2, a.connections, scheme_of(name))  # warm
+    for i in range(a.rounds):
+        for plan in a.plans:
+            off = wrk(port, a.seconds, a.connections, scheme_of(name))
+            traced = traced_run(port, plan, a, tmp / f"{name}{i}{plan}", False, scheme_of(name))
+            results["off"].append(off)
+            results[plan].append(traced)
+            print(f"  {name} round {i + 1}: off {off['rps']:.0f}/s, {plan} {traced['rps']:.0f}/s", file=sys.stderr, flush=True)
+
+
+def run_stats(name, a, tmp, port):
+    """Statistics cost two clock reads per probe: a run of their own, not compared."""
+    if a.no_stats or not sysctl_stats(True):
+        return {}
+    try:
+        return {plan: traced_run(port, plan, a, tmp / f"{name}stats{plan}", True, scheme_of(name)) for plan in a.plans}
+    finally:
+        sysctl_stats(False)
+
+
 def bench_case(name, a, tmp):
-    results = {"off": [], **{p: [] for p in a.plans}}
+    """The case's figures, None if there is no round, and whether it was interrupted."""
+    results, probes, interrupted = {"off": [], **{p: [] for p in a.plans}}, {}, False
     with Services(tmp / name) as services:
         port = start_case(name, services, a.body)
-        wrk(port, 2, a.connections)  # warm
-        for i in range(a.rounds):
-            for plan in a.plans:
-                results["off"].append(wrk(port, a.seconds, a.connections))
-                results[plan].append(traced_run(port, plan, a, tmp / f"{name}{i}{plan}", False))
-                print(f"  {name} round {i + 1}: off {results['off'][-1]['rps']:.0f}/s, "
-                      f"{plan} {results[plan][-1]['rps']:.0f}/s", file=sys.stderr, flush=True)
-        # statistics cost two clock reads per probe: a run of their own, not compared
-        probes = {}
-        if sysctl_stats(True):
-            try:
-                for plan in a.plans:
-                    probes[plan] = traced_run(port, plan, a, tmp / f"{name}stats{plan}", True)
-            finally:
-                sysctl_stats(False)
+        try:
+            run_rounds(name, a, tmp, port, results)
+            probes = run_stats(name, a, tmp, port)
+        except KeyboardInterrupt:
+            interrupted = True
+    plans = [p for p in a.plans if results[p]]
+    return (figures(name, results, probes, plans) if plans else None), interrupted
+
+
+def figures(name, results, probes, plans):
     off = results["off"]
     out = {"case": name, "untraced_rps": median(off, "rps"), "untraced_p50_ms": median(off, "p50"),
            "untraced_p99_ms": median(off, "p99"), "plans": {}}
-    for plan in a.plans:
+    for plan in plans:
         rows = results[plan]
         requests = sum(r["requests"] for r in rows)
         acked = sum(r["acknowledged"] for r in rows)
@@ -186,6 +215,7 @@ def bench_case(name, a, tmp):
             "lost": {k: sum(r["lost"].get(k, 0) for r in rows) for r0 in rows for k in r0["lost"]},
             "imbalance": [r["imbalance"] for r in rows if r["imbalance"]],
             "errors": sum(r["errors"] for r in rows),
+            "untraced_errors": sum(r["errors"] for r in off),
         }
     return out
 
@@ -210,6 +240,26 @@ def seen_of_sent(a, tmp):
     return rows
 
 
+def shared_library(a, tmp):
+    """What tracing costs where few processes have one libssl mapped, and where 200 have: resident memory at its peak."""
+    rows = []
+    for workers in (1, 200):
+        with Services(tmp / f"shared{workers}") as services:
+            port, who = net.free_port(), tls.identity(services.dir)
+            services.nginx(f"server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {who['CERT']}; "
+                           f"ssl_certificate_key {who['KEY']}; location / {{ return 200 ok; }} }}", port=port, workers=workers)
+            t = tracer.Tracer("--port", str(port), attach=a.plans[0], directory=tmp / f"sharing{workers}", ring=None)
+            try:
+                tls.load(who, f"127.0.0.1:{port}", 2000, 32, "/r/bench-%/n0", again=True)
+                t.settle()
+                rss = t.rss_peak_kib()
+                seen = len(t.stop())
+            finally:
+                t.kill()
+            rows.append({"processes": workers + 1, "rss_mib": rss / 1024, "sent": 2000, "seen": seen})
+    return rows
+
+
 def fmt(v, spec):
     return "-" if v is None else format(v, spec)
 
@@ -228,6 +278,8 @@ def report(data):
                   f"{r['acknowledged']:9} {sum(r['lost'].values()):6} {r['uncounted']:9}")
             for k, n in r["lost"].items():
                 print(f"{'':17} lost: {k}: {n}")
+            if r["errors"] or r["untraced_errors"]:
+                print(f"{'':17} wrk's errors: {r['errors']} with wirespan, {r['untraced_errors']} without (all plans)")
             for line in r["imbalance"]:
                 print(f"{'':17} THE BOOKS DO NOT BALANCE: {line}")
     if data["seen"]:
@@ -238,15 +290,21 @@ def report(data):
               + (f", on the books: {r['lost']}" if r["lost"] else ""))
 
 
+    for r in data["shared"]:
+        print(f"{r['processes']} processes share one libssl: peak RSS {r['rss_mib']:.1f} MiB; {r['seen']} / {r['sent']} "
+              f"requests seen, a TLS session each")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=int, default=5)
     p.add_argument("--connections", type=int, default=64)
-    p.add_argument("--cases", default="nginx,fastapi,flask,aiohttp,go")
+    p.add_argument("--cases", default="nginx,https,fastapi,flask,aiohttp,go")
     p.add_argument("--plans", default="granted", help="attach plans; by default all that this kernel grants")
     p.add_argument("--body", type=int, default=100, help="bytes of nginx's file")
     p.add_argument("--no-seen", action="store_true", help="leave out spans seen of requests sent")
+    p.add_argument("--no-stats", action="store_true", help="leave out what a probe takes")
     p.add_argument("--quick", action="store_true", help="one round of two seconds: does it work?")
     p.add_argument("--json", help="the same figures, for machines")
     a = p.parse_args()
@@ -258,17 +316,23 @@ def main():
     with tempfile.TemporaryDirectory(prefix="wirespan-bench-") as d:
         os.chmod(d, 0o755)
         tmp = pathlib.Path(d)
+        interrupted = False
         for case in a.cases.split(","):
-            data["cases"].append(bench_case(case, a, tmp))
-        data["seen"] = [] if a.no_seen else seen_of_sent(a, tmp)
+            got, interrupted = bench_case(case, a, tmp)
+            data["cases"] += [got] if got else []
+            if interrupted:
+                break
+        data["seen"] = [] if a.no_seen or interrupted else seen_of_sent(a, tmp)
+        data["shared"] = [] if interrupted or "https" not in a.cases else shared_library(a, tmp)
     report(data)
     text = json.dumps(data)
     if a.json:
         pathlib.Path(a.json).write_text(text + "\n")
     else:
         print(f"\n{text}")
-    bad = [r for c in data["cases"] for r in c["plans"].values() if r["imbalance"] or r["uncounted"]]
-    return 1 if bad else 0
+    bad = [r for c in data["cases"] for r in c["plans"].values() if r["imbalance"] or r["uncounted"] or
+           r["errors"] > r["untraced_errors"]]
+    return 130 if interrupted else 1 if bad else 0
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ A test counts spans exactly and checks every parent (rig/spans.py). What this ma
 skipped by probing, with wirespan's own words for it, and printed at the end (-rs).
 """
 import fcntl
+import inspect
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -35,7 +37,14 @@ def pytest_configure(config):
         config.option.reportchars = (config.option.reportchars or "fE") + "s"
 
 
+# What wirespan lost is said of the whole machine: drops of processes that are not selected are among them.
+OF_THE_MACHINE = re.compile(r"\bdropped\(|\.totals\(\)\[3\]")
+
+
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if not item.get_closest_marker("alone") and OF_THE_MACHINE.search(inspect.getsource(item.function)):
+            raise pytest.UsageError(f"{item.nodeid} asserts what the whole machine lost: mark it with alone")
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)  # in one row: fewer waits for each other
 
 
@@ -88,8 +97,8 @@ class Start:
         try:
             t = tracer.Tracer(*args, directory=self.dir / f"wirespan{len(self.all)}", **kw)
         except tracer.NotPossible as e:
-            if kw.get("attach") in tracer.demanded():
-                pytest.fail(f"{kw['attach']}: {e}")
+            if tracer.demanded() and kw.get("attach") in (None, *tracer.demanded()):
+                pytest.fail(f"{kw.get('attach', 'auto')}: {e}")
             pytest.skip(f"{kw.get('attach', 'auto')}: {e}")
         self.all.append(t)
         return t

@@ -52,6 +52,7 @@ def test_head_of_one_megabyte(services, traced, tag):
     assert {s.code for s in mine} == {200}
 
 
+@pytest.mark.alone
 def test_garbage(services, traced, tag):
     port = raw(services, "never")
     good = raw(services, "threads")
@@ -183,6 +184,7 @@ def test_sockets_that_wander(services, traced, tag, mode):
         assert services.all[0].pid not in {s.pid for s in mine if s.kind == SERVER}
 
 
+@pytest.mark.alone
 def test_first_request_was_somebody_elses(services, traced, tag, tmp_path):
     """A connection that nobody has counted from its first byte: the answer that is read there belongs to a request that
     was not seen, not to the next one, nor every further answer to the request behind its own."""

@@ -37,7 +37,8 @@ def test_smoke(services, traced, tag, tmp_path):
     trace, parent = secrets.token_hex(16), secrets.token_hex(8)
     ten(f"127.0.0.1:{net.free_port()}", "read", "writev", traceparent=f"00-{trace}-{parent}-01")
 
-    mine = assert_exact(t.stop(), tag, 2 + 320 + 10 * (len(READS) + 4), ["n0"])
+    got = t.stop()
+    mine = assert_exact(got, tag, 2 + 320 + 10 * (len(READS) + 4), ["n0"], missed=t.final["counters"]["missed_probes"])
     given = [s for s in mine if s.trace == trace]
     assert spans.count(given) == {(SERVER, "n0"): 10, (CLIENT, "n0"): 10}
     assert {s.parent for s in given if s.kind == CLIENT} == {parent}

@@ -20,7 +20,7 @@ allowed_in() {
 	user/sample) echo 'base model sample batch' ;;
 	user/batch) echo 'base model batch' ;;
 	user/loader) echo 'base model abi loader skeleton runtime enrich' ;; # selection asks who a process is
-	user/tls) echo 'base model abi tls loader' ;;
+	user/tls) echo 'base model abi tls runtime' ;; # files are read in one way
 	exporter) echo 'base model batch exporter pb' ;;
 	*) echo '' ;;
 	esac

@@ -24,6 +24,10 @@ def python():
     return str(venv) if venv.exists() else sys.executable
 
 
+# Other versions and builds of it, as `make python-versions` brings them.
+PYTHONS = sorted((OUT / "tests" / "python").glob("*/python3"))
+
+
 def tool(name):
     """A helper built by `make tools`."""
     path = OUT / "tests" / "tools" / name

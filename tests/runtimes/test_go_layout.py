@@ -60,10 +60,10 @@ class Running:
         self.p.wait()
 
 
-def sites(r, program):
+def sites(r, program, which="sites"):
     """[(hook, function, bytes into it)]"""
     delta, found = text_offset(program), []
-    for s in r["sites"]:
+    for s in r[which]:
         at = s["offset"] + delta
         found += [(s["hook"], name, at - start) for name, (start, end) in nm(program).items() if start <= at < end]
     return sorted(found)
@@ -75,11 +75,16 @@ def test_layout(version):
     with Running(program) as r:
         assert r["why"] == "" and r["kind"] == 2, r
         assert r["version"].startswith(f"go{version}")
-        assert {k: r[k] for k in ("m", "curg", "goid", "ctx")} == offsets(program)
+        assert {k: r[k] for k in ("m", "curg", "goid", "ctx", "vers", "input", "raw")} == offsets(program)
         at = sites(r, program)
         assert [(h, f) for h, f, _ in at] == [
             ("go_exit", "runtime.goexit0"), ("go_new", "runtime.newproc.func1"), ("go_round_trip", "net/http.(*persistConn).roundTrip"),
             ("go_serve", "net/http.serverHandler.ServeHTTP"), ("go_write", "net/http.persistConnWriter.Write")]
+        assert r["tls_library"] == "Go's crypto/tls"
+        at += sites(r, program, "tls_sites")
+        assert [(h, f.removeprefix("crypto/tls.(*Conn).")) for h, f, _ in at[5:]] == [
+            ("gotls_handshake", "clientHandshake"), ("gotls_handshake", "serverHandshake"), ("gotls_read", "Read"),
+            ("gotls_write", "writeRecordLocked")]
         assert all(into for _, _, into in at), "a function's first instruction is a comparison, which is stepped through"
 
 
@@ -90,6 +95,7 @@ def test_variants(variant):
     with Running(program) as r:
         assert r["why"] == "" and r["kind"] == 2, r
         assert sorted(s["hook"] for s in r["sites"]) == ["go_exit", "go_new", "go_round_trip", "go_serve", "go_write"]
+        assert sorted(s["hook"] for s in r["tls_sites"]) == ["gotls_handshake"] * 2 + ["gotls_read", "gotls_write"]
         if variant != "static":  # stripped
             assert [f for _, f, _ in sites(r, program)] == [
                 "runtime.goexit0", "runtime.newproc.func1", "net/http.(*persistConn).roundTrip", "net/http.serverHandler.ServeHTTP",

@@ -55,6 +55,8 @@ FUNCTIONS = {
     "future_result": {"_asyncio_Future_set_result"},
     "queue_put": {"_queue_SimpleQueue_put", "_queue_SimpleQueue_put_nowait"},
     "queue_get": {"_queue_SimpleQueue_get", "_queue_SimpleQueue_get_nowait"},
+    "deque_put": {"deque_append"},
+    "deque_get": {"deque_popleft"},
 }
 
 
@@ -161,7 +163,8 @@ def test_state(python):
         assert r["version"].startswith("CPython %d.%d" % version_of(python))
         hooks = [s["hook"] for s in r["sites"]]
         assert {h: hooks.count(h) for h in FUNCTIONS} == {
-            "context_copy": 1, "context_new": 3, "future_result": 1, "queue_put": 2, "queue_get": 2}
+            "context_copy": 1, "context_new": 3, "future_result": 1, "queue_put": 2, "queue_get": 2,
+            "deque_put": 1, "deque_get": 1}
     assert "error" in p.inspect()  # gone
 
 
@@ -213,17 +216,19 @@ os._exit(0)
 # Where the functions are, by the interpreter's own objects: a method's descriptor (PyMethodDescrObject) points to its
 # PyMethodDef, the second word of which is the function.
 TRUTH = """
-import ctypes, json, sys, _asyncio, _queue, contextvars
+import collections, ctypes, json, sys, _asyncio, _queue, contextvars
 word = lambda a: ctypes.c_uint64.from_address(a).value
 method = lambda t, n: word(word(id(t.__dict__[n]) + 40) + 8)
 export = lambda n: ctypes.cast(getattr(ctypes.pythonapi, n), ctypes.c_void_p).value
-q, c = _queue.SimpleQueue, contextvars.Context
+q, c, d = _queue.SimpleQueue, contextvars.Context, collections.deque
 print(json.dumps({
     "context_copy": [export("PyContext_CopyCurrent")],
     "context_new": [export("PyContext_Copy"), method(c, "copy"), word(id(c) + %d)],
     "future_result": [method(_asyncio.Future, "set_result")],
     "queue_put": [method(q, "put"), method(q, "put_nowait")],
-    "queue_get": [method(q, "get"), method(q, "get_nowait")]}), flush=True)
+    "queue_get": [method(q, "get"), method(q, "get_nowait")],
+    "deque_put": [method(d, "append")],
+    "deque_get": [method(d, "popleft")]}), flush=True)
 sys.stdin.read()
 """ % python_offsets.committed()[11]["type_new"]
 

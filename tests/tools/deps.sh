@@ -17,8 +17,8 @@ build="gcc make pkg-config git clang llvm bpftool libbpf-dev libelf-dev zlib1g-d
 	libcurl4-openssl-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libyaml-dev
 	libmicrohttpd-dev uthash-dev"
 # Testing: unit tests and fuzzers, then the real peers, then the tools that pose them.
-tests="libcmocka-dev liburing-dev libclang-rt-dev clang-format nginx wrk curl nodejs haproxy postgresql
-	python3 python3-venv iproute2 iptables openssl strace gdb shellcheck procps util-linux libcap2-bin"
+tests="libcmocka-dev liburing-dev libclang-rt-dev clang-format nginx wrk curl wget nodejs haproxy postgresql
+	python3 python3-venv iproute2 iptables openssl libssl-dev strace gdb shellcheck procps util-linux libcap2-bin"
 # Virtual machines with other kernels.
 tests="$tests qemu-system-x86 busybox-static kmod zstd"
 [ "${2:-}" != arm64 ] || tests="$tests qemu-system-arm gcc-aarch64-linux-gnu"

@@ -51,6 +51,12 @@ def counts(name, text, ok):
     return passed, failed, skipped
 
 
+def reasons(text):
+    """What failed and why, by the tools' own lines: in a log of many thousand lines they are hard to find."""
+    lines = re.findall(r"^(?:FAILED|ERROR|\[  FAILED  \]|E  ).*|^.*\berror: .*", text, re.M)
+    return [line[:300] for line in lines[:40] or text.splitlines()[-5:]]
+
+
 def run(name):
     began = time.monotonic()
     log = OUT / "test" / f"{name}.log"
@@ -65,15 +71,16 @@ def run(name):
             sys.stdout.write(line)
             sys.stdout.flush()
     ok = p.wait() == 0
-    got = counts(name, log.read_text(errors="replace"), ok)
+    text = log.read_text(errors="replace")
+    got = counts(name, text, ok)
     print(f"== {name}: {got[0]} passed, {got[1]} failed" + (f", {got[2]} skipped" if got[2] else "") +
           f" in {time.monotonic() - began:.0f} s", flush=True)
-    return got
+    return got, [f"{name}: {line}" for line in reasons(text)] if got[1] else []
 
 
 def main():
     (OUT / "test").mkdir(parents=True, exist_ok=True)
-    not_run, sums = list(NOT_RUN), [0, 0, 0]
+    not_run, sums, why = list(NOT_RUN), [0, 0, 0], []
     build = ROOT / "tests" / "tools" / "collector" / "build.sh"
     with open(OUT / "test" / "collector.log", "w") as log:
         collector = subprocess.Popen(["nice", build], stdout=log, stderr=log)
@@ -87,11 +94,14 @@ def main():
                 print("waiting for the Collector", flush=True)
                 if collector.wait():
                     not_run.insert(0, f"tests with the real Collector (see {OUT}/test/collector.log)")
-            sums = [a + b for a, b in zip(sums, run(name))]
+            got, lines = run(name)
+            sums = [a + b for a, b in zip(sums, got)]
+            why += lines
     finally:
         if collector.poll() is None:
             collector.terminate()
             collector.wait()
+    print("".join(f"\n{line}" for line in why))
     if sums[2]:
         not_run.insert(0, f"{sums[2]} skipped by probing (reasons above)")
     print(f"\nnot run: {', '.join(not_run)}")

@@ -45,8 +45,10 @@ static void print_row(const char *plan, const struct row *r)
 
 static int try_plan(enum plan plan, const struct features *f, bool worst_only)
 {
-	static const struct loader_opts opts = { .capture = WS_CAPTURE_MAX, .ring_size = 1 << 20,
-						 .max_connections = 1024 };
+	/* Options are constants for the verifier: with those that have it walk more. */
+	static const uint64_t ports[65536 / 64];
+	static const struct loader_opts opts = { .capture = WS_CAPTURE_MAX, .ring_size = 1 << 20, .max_connections = 1024,
+						 .work_events = true, .ports = ports };
 	struct bpf_program *prog;
 	struct row *worst = NULL;
 	struct programs p;

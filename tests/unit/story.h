@@ -48,6 +48,9 @@ struct end {
 	bool ambiguous; /* several threads move its bytes at once */
 	uint32_t goroutine; /* that reads it; 0: a thread does */
 	uint32_t greenlet;  /* likewise */
+	bool tls;	    /* the plaintext of a TLS session */
+	bool wired;	    /* … whose next transfer's record is known */
+	uint32_t wire, wire_into;
 };
 
 static uint64_t next_id;
@@ -119,7 +122,8 @@ static inline void announce(struct end *e)
 	s.sock = e->id;
 	s.family = e->family;
 	s.role = e->role;
-	s.flags = (e->found ? 0 : WS_SOCK_BORN) | (e->family == AF_UNIX || e->no_seq ? 0 : WS_SOCK_SEQ);
+	s.flags = (e->found ? 0 : WS_SOCK_BORN) | (e->family == AF_UNIX || e->no_seq || e->tls ? 0 : WS_SOCK_SEQ) |
+		  (e->tls ? WS_SOCK_TLS : 0);
 	s.tgid = e->tgid;
 	s.lport = e->lport;
 	s.rport = e->rport;
@@ -159,6 +163,11 @@ static inline struct ws_token data(struct end *e, int dir, uint32_t tid, const c
 	d->tid = tid;
 	d->dir = dir;
 	d->flags = (e->nonblock ? WS_DATA_NONBLOCK : 0) | (e->ambiguous ? WS_DATA_AMBIGUOUS : 0);
+	if (e->wired) {
+		d->wire_flags = WS_WIRE_KNOWN;
+		d->wire = e->wire;
+		d->wire_into = e->wire_into;
+	}
 	if (token)
 		d->token = *token;
 	else if (dir == WS_RX)

@@ -148,6 +148,115 @@ static void test_after_woken(void **state_)
 	assert_late(OVER);
 }
 
+static bool is_told(const char *path)
+{
+	collect();
+	for (size_t i = 0; i < t.n; i++)
+		if (t.spans[i]->kind == SPAN_CLIENT && str__eq(t.spans[i]->target, str__of(path)))
+			return true;
+	return false;
+}
+
+/* A read's own task, or one for everybody? Not known: it is told by whom else it answers, before or after its own. */
+static void test_task_of_unknown_age(void **state_)
+{
+	enum { OWN, FIRST, LAST, NEVER } how;
+
+	for (how = OWN; how <= NEVER; how++) {
+		const char *why[] = { NULL, ANSWERS_OTHERS, ANSWERS_OTHERS, "others were open that it may be for" };
+		struct ws_token one, two;
+		struct end s1, s2, c;
+
+		service(&s1, &s2, &c);
+		two = request(&s2, "/two", 0);
+		one = request(&s1, "/one", 0);
+		one.flags |= WS_TOKEN_WOKEN | WS_TOKEN_UNSURE;
+		one.by = 5;
+		call(&c, &one);
+		if (how == LAST)
+			answered(&s2, &one);
+		answered(&s1, &one);
+		for (int i = 0; i < 5; i++)
+			tick(1000);
+		assert_true(how == LAST || !is_told("/late")); /* waits */
+		if (how == OWN)
+			answered(&s2, &two);
+		else if (how == FIRST)
+			answered(&s2, &one);
+		else if (how == NEVER)
+			tick(6000);
+		assert_late(why[how]);
+	}
+}
+
+/* A task of its own has served a connection, from its one request to its end. */
+static void served_by(uint32_t task)
+{
+	struct end s = another_front();
+	struct ws_token tok = request(&s, "/earlier", 0);
+
+	tok.flags |= WS_TOKEN_WOKEN;
+	tok.by = task;
+	answered(&s, &tok);
+	state(&s, WS_SS_CLOSED, 0);
+}
+
+/*
+ * One that a read woke: its connection's own, as the others of this process are, or one that a connection was the first
+ * to need? Once several have each served one it is believed at once, until one answers for two.
+ */
+static void test_tasks_of_their_own(void **state_)
+{
+	enum { MANY, FEW, SAME, GATHERS } how;
+
+	for (how = MANY; how <= GATHERS; how++) {
+		struct ws_token one, two;
+		struct end s1, s2, c;
+
+		service(&s1, &s2, &c);
+		for (uint32_t i = 0; i < (how == FEW ? 2 : 6); i++)
+			served_by(how == SAME ? 20 : 20 + i);
+		two = request(&s2, "/two", 0);
+		if (how == GATHERS) {
+			struct end s3 = another_front();
+			struct ws_token three = request(&s3, "/three", 0);
+
+			three.flags |= WS_TOKEN_WOKEN;
+			three.by = 40;
+			answered(&s2, &three);
+			answered(&s3, &three);
+			two = request(&s2, "/two-again", 0);
+		}
+		one = request(&s1, "/one", 0);
+		one.flags |= WS_TOKEN_WOKEN;
+		one.by = 5;
+		call(&c, &one);
+		answered(&s1, &one);
+		for (int i = 0; i < 5; i++)
+			tick(1000);
+		assert_int_equal(is_told("/late"), how == MANY);
+		answered(&s2, how == FEW ? &one : &two);
+		assert_late(how == FEW ? ANSWERS_OTHERS : NULL);
+	}
+}
+
+/* It is the connection's own, but answers elsewhere as well: what it calls then is not only that connection's. */
+static void test_task_that_answers_elsewhere(void **state_)
+{
+	struct end s1, s2, c;
+	struct ws_token one;
+
+	service(&s1, &s2, &c);
+	request(&s2, "/two", 0);
+	one = request(&s1, "/one", 0);
+	one.flags |= WS_TOKEN_WOKEN;
+	one.by = 5;
+	answered(&s2, &one);
+	call(&c, &one);
+	answered(&s1, &one);
+	assert_late(ANSWERS_OTHERS);
+}
+
 /* The process ends while a call waits. */
 static void test_after_exit(void **state_)
 {
@@ -171,6 +280,9 @@ int main(void)
 		cmocka_unit_test(test_after_while_others_are_open),
 		cmocka_unit_test(test_after_long),
 		cmocka_unit_test(test_after_woken),
+		cmocka_unit_test(test_task_of_unknown_age),
+		cmocka_unit_test(test_tasks_of_their_own),
+		cmocka_unit_test(test_task_that_answers_elsewhere),
 		cmocka_unit_test(test_after_exit),
 	};
 

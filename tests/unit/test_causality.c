@@ -935,6 +935,69 @@ static void test_context(void **state_)
 	end_test();
 }
 
+/*
+ * A server takes up the next request of a connection in a copy of the context of the one before, whose answer may still be
+ * on its way, or wait behind another that is. Until it is answered, what is in its context is its own.
+ */
+static void test_context_pipelined(void **state_)
+{
+	enum { UNANSWERED, ANSWERED, BEHIND } how;
+	static const char big[] = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthe beginning";
+
+	for (how = UNANSWERED; how <= BEHIND; how++) {
+		struct ws_token tok;
+		struct end s, c;
+
+		start();
+		front(&s, &c);
+		s.nonblock = c.nonblock = true;
+		if (how == BEHIND) {
+			reads(&s, 7, "/before");
+			data(&s, WS_TX, 7, big, NULL);
+		}
+		tok = reads(&s, 7, "/one");
+		tok.kind = WS_TOK_CONTEXT;
+		if (how == ANSWERED)
+			data(&s, WS_TX, 7, big, NULL);
+		reads(&s, 7, "/two");
+		calls(&c, 7, "/out", &tok);
+		gets_answer(&c, 7);
+		end_story();
+		if (how == UNANSWERED)
+			assert_parent(span_of(SPAN_CLIENT, "/out"), span_of(SPAN_SERVER, "/one"), "context");
+		else
+			assert_root(span_of(SPAN_CLIENT, "/out"), "its connection had brought another request by then");
+		end_test();
+	}
+}
+
+/* A task that waits for a connection's requests may gather them: what it does for one, and what for another? */
+static void test_woken_pipelined(void **state_)
+{
+	enum { FIRST, LAST } of;
+
+	for (of = FIRST; of <= LAST; of++) {
+		struct ws_token one, two, *tok = of == FIRST ? &one : &two;
+		struct end s, c;
+
+		start();
+		front(&s, &c);
+		s.nonblock = c.nonblock = true;
+		one = reads(&s, 7, "/one");
+		two = reads(&s, 7, "/two");
+		tok->kind = WS_TOK_CONTEXT;
+		tok->flags |= WS_TOKEN_WOKEN;
+		tok->by = 5;
+		calls(&c, 7, "/out", tok);
+		gets_answer(&c, 7);
+		data(&s, WS_TX, 7, OK200, tok);
+		data(&s, WS_TX, 7, OK200, tok);
+		end_story();
+		assert_root(span_of(SPAN_CLIENT, "/out"), "its connection had brought another request by then");
+		end_test();
+	}
+}
+
 /* What outlives its request is its background work, or a worker that serves whoever comes: nobody can tell. */
 static void test_context_late(void **state_)
 {
@@ -1346,6 +1409,7 @@ int main(void)
 		cmocka_unit_test(test_single_autonomous),
 		cmocka_unit_test(test_single_abandoned),
 		cmocka_unit_test(test_context),
+		cmocka_unit_test(test_context_pipelined), cmocka_unit_test(test_woken_pipelined),
 		cmocka_unit_test(test_context_late),
 		cmocka_unit_test(test_handed),
 		cmocka_unit_test(test_context_of_two),

@@ -57,6 +57,51 @@ static void test_other_request(void **state_)
 	}
 }
 
+/* TLS: plaintext is counted by each end for itself; a record begins at one place on the wire, and has one text. */
+static void test_tls(void **state_)
+{
+	static const struct {
+		struct end client, server;
+		bool joined;
+	} v[] = {
+		{ { .tls = true, .wired = true, .wire = 77 }, { .tls = true, .wired = true, .wire = 77 }, true },
+		{ { .tls = true, .wired = true, .wire = 77, .wire_into = 5 },
+		  { .tls = true, .wired = true, .wire = 77, .wire_into = 5 }, true },
+		{ { .tls = true, .wired = true, .wire = 77 }, { .tls = true, .wired = true, .wire = 78 }, false },
+		{ { .tls = true, .wired = true, .wire = 77 }, { .tls = true, .wired = true, .wire = 77, .wire_into = 5 }, false },
+		{ { .tls = true, .wired = true, .wire = 77 }, { .tls = true }, false },
+		{ { .tls = true }, { .tls = true }, false },
+		{ { .tls = true, .wired = true }, { .tls = false }, false }, /* the other end is in the clear, at the same number */
+	};
+
+	for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++) {
+		struct end c, s;
+
+		start();
+		pair(&c, &s, AF_INET);
+		c.tls = v[i].client.tls;
+		c.wired = v[i].client.wired;
+		c.wire = v[i].client.wire;
+		c.wire_into = v[i].client.wire_into;
+		s.tls = v[i].server.tls;
+		s.wired = v[i].server.wired;
+		s.wire = v[i].server.wire;
+		s.wire_into = v[i].server.wire_into;
+		s.pos[WS_RX] = 1ull << 32; /* as it would be in the clear */
+		c.pos[WS_TX] = 4711;
+		announce(&c);
+		announce(&s);
+		whole_request(&c, &s, "/x");
+		tick(2000);
+		end_story();
+		if (v[i].joined)
+			assert_parent(span_of(SPAN_SERVER, "/x"), span_of(SPAN_CLIENT, "/x"), "join");
+		else
+			assert_not_joined("/x");
+		end_test();
+	}
+}
+
 /* Two pairs with the same addresses, ports and numbers, in two namespaces at the same time, that ask for the same. */
 static void test_twins(void **state_)
 {
@@ -297,6 +342,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_other_request),
+		cmocka_unit_test(test_tls),
 		cmocka_unit_test(test_twins),
 		cmocka_unit_test(test_unix_found),
 		cmocka_unit_test(test_unix_other_end),

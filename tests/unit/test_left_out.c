@@ -68,6 +68,30 @@ static void test_path_of_a_call(void **state_)
 	end_test();
 }
 
+/* Traced until it was decided that it is not to be, a client has made connections: what is asked on them waits for nothing. */
+static void test_nothing_comes_of_an_unselected_client(void **state_)
+{
+	for (int selected = 0; selected < 2; selected++) {
+		struct end c = make_end(PROC_A, WS_ROLE_CLIENT, 50000, 8080),
+			   s = make_end(PROC_B, WS_ROLE_SERVER, 8080, 50000);
+
+		start();
+		told(0, WS_SELECT_NO);
+		told(PROC_B, WS_SELECT_YES);
+		proc(PROC_A, PROC_A, WS_PROC_EXEC);
+		announce(&c);
+		announce(&s);
+		told(PROC_A, WS_SELECT_ANSWER | (selected ? WS_SELECT_YES : WS_SELECT_NO));
+		reads(&s, 2, "/j");
+		answers(&s, 2);
+		assert_int_equal(stats.rows[ST_MATCH].held, selected);
+		assert_int_equal(stats.rows[ST_MATCH].out, !selected);
+		end_story();
+		assert_root(span_of(SPAN_SERVER, "/j"), NULL);
+		end_test();
+	}
+}
+
 static const uint8_t remote[8] = { 0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7 };
 
 /* PROC_A calls PROC_B, which is selected; about PROC_A, a new process, somebody has still to decide. */
@@ -396,6 +420,7 @@ int main(void)
 		cmocka_unit_test(test_path_of_a_call),
 		cmocka_unit_test(test_late_selection),
 		cmocka_unit_test(test_selection_never_answered),
+		cmocka_unit_test(test_nothing_comes_of_an_unselected_client),
 		cmocka_unit_test(test_unselected_client_with_a_context),
 		cmocka_unit_test(test_a_path_of_somebody_else),
 		cmocka_unit_test(test_refused_telemetry),

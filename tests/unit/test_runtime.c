@@ -572,7 +572,8 @@ static void test_inspect_python(void **state)
 		seen[r.sites[i].hook]++;
 		assert_int_equal(r.sites[i].ret,
 				 r.sites[i].hook != HOOK_FUTURE_RESULT && r.sites[i].hook != HOOK_QUEUE_PUT &&
-					 r.sites[i].hook != HOOK_QUEUE_WAIT);
+					 r.sites[i].hook != HOOK_QUEUE_WAIT && r.sites[i].hook != HOOK_DEQUE_PUT &&
+					 r.sites[i].hook != HOOK_DEQUE_GET);
 		assert_int_equal(access(r.sites[i].path, R_OK), 0);
 	}
 	assert_int_equal(seen[HOOK_CONTEXT_COPY], 1);
@@ -581,6 +582,10 @@ static void test_inspect_python(void **state)
 	assert_int_equal(seen[HOOK_QUEUE_PUT], 2);
 	assert_int_equal(seen[HOOK_QUEUE_GET], 2);
 	assert_int_equal(seen[HOOK_QUEUE_WAIT], 2);
+	assert_int_equal(seen[HOOK_DEQUE_PUT], 1);
+	assert_int_equal(seen[HOOK_DEQUE_GET], 1);
+	assert_int_equal(r.n_deques, 2);
+	assert_int_equal(r.sites[r.n_sites - 1].hook, HOOK_DEQUE_GET); /* the last: they can be left away */
 	runtime__free(&r);
 	close(in);
 	waitpid(pid, NULL, 0);

@@ -636,7 +636,7 @@ static void test_replay_refuses(void **state)
 	check_refusal("", 0, "not a recording of wirespan");
 	check_refusal("PK\x03\x04 something else entirely", 27, "not a recording of wirespan");
 	check_refusal(&h, 20, "the recording is cut off in its head");
-	check_refusal(&h, sizeof(h), "recorded with event format 4 by wirespan 9.9?, this one reads 3: replay it with that");
+	check_refusal(&h, sizeof(h), "recorded with event format 5 by wirespan 9.9?, this one reads 4: replay it with that");
 	h.order = __builtin_bswap32(RECORDING_ORDER);
 	check_refusal(&h, sizeof(h), "recorded on a machine of the other byte order: replay it there");
 	h.order = RECORDING_ORDER;

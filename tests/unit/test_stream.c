@@ -349,9 +349,39 @@ static void test_unix_end_tells_nothing(void **state_)
 	http1__set_opts(&(struct http1_opts){ .redact = true });
 }
 
+/* Two threads write at once, and are told at one position: nothing is lost where that is a mere count. TCP's is none. */
+static void test_unix_written_at_once(void **state_)
+{
+	for (int tcp = 0; tcp < 2; tcp++) {
+		struct end s, c;
+
+		start_small(4);
+		if (tcp) {
+			s = make_end(PROC_B, WS_ROLE_SERVER, 80, 40000);
+			announce(&s);
+		} else {
+			unix_pair(&s, &c, 1000);
+		}
+		reads(&s, 9, "/a");
+		data(&s, WS_TX, 9, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", NULL);
+		data(&s, WS_TX, 9, "01234", NULL);
+		s.pos[WS_TX] -= 5;
+		data(&s, WS_TX, 10, "56789", NULL);
+		s.pos[WS_TX] += 5;
+		reads(&s, 9, "/b");
+		answers(&s, 9);
+		assert_int_equal(stats.rows[ST_STREAM].dropped[DROP_STALE], tcp);
+		end_story();
+		assert_non_null(span_of(SPAN_SERVER, "/a"));
+		assert_non_null(span_of(SPAN_SERVER, "/b"));
+		end_test();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_unix_written_at_once),
 		cmocka_unit_test(test_evicted),
 		cmocka_unit_test(test_closed_is_not_evicted),
 		cmocka_unit_test(test_end_tells_the_rest),

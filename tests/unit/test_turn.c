@@ -106,9 +106,37 @@ static void test_beside_another(void **state_)
 	b = goes_on(&out[2], &b);
 	is_answered(&in[1], &b);
 	end_story();
-	assert_root(span_of(SPAN_CLIENT, "/others"), "another call of its request was on its way");
+	assert_root(span_of(SPAN_CLIENT, "/others"), "its request waited for something else too");
 	assert_parent(span_of(SPAN_CLIENT, "/others-beside"), span_of(SPAN_SERVER, "/other"), "turn");
 	end_test();
+}
+
+/* The same beside work for the thread pool: that it is not done comes with the call. */
+static void test_beside_work(void **state_)
+{
+	for (int pending = 0; pending < 2; pending++) {
+		struct ws_token a, b, done, limited;
+
+		begin_story();
+		b = turn(&in[1], "/other");
+		a = turn(&in[0], "/in");
+		calls(&out[0], THREAD, "/limited", &a);
+		limited = goes_on(&out[0], &a);
+		limited.flags |= pending ? WS_TOKEN_PENDING : 0;
+		calls(&out[1], THREAD, "/others", &limited);
+		goes_on(&out[1], &limited);
+		done = a;
+		done.flags |= WS_TOKEN_ITEM;
+		is_answered(&in[0], &done);
+		b.flags |= WS_TOKEN_ITEM;
+		is_answered(&in[1], &b);
+		end_story();
+		if (pending)
+			assert_root(span_of(SPAN_CLIENT, "/others"), "its request waited for something else too");
+		else
+			assert_parent(span_of(SPAN_CLIENT, "/others"), span_of(SPAN_SERVER, "/in"), "turn-continued");
+		end_test();
+	}
 }
 
 /* A second call, on the answer to the first: believed when the other request was answered in a turn of its own. */
@@ -278,7 +306,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_direct),
 		cmocka_unit_test(test_woken),
-		cmocka_unit_test(test_beside_another),
+		cmocka_unit_test(test_beside_another), cmocka_unit_test(test_beside_work),
 		cmocka_unit_test(test_continued),
 		cmocka_unit_test(test_continued_beside_a_long_one), cmocka_unit_test(test_crossed),
 		cmocka_unit_test(test_hidden),	 cmocka_unit_test(test_outlived),

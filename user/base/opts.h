@@ -39,6 +39,7 @@ struct opts {
 	char *attach;	      /* auto, or a plan */
 	uint32_t capture;     /* bytes per message head, 256..8192 */
 	uint64_t ring_size;   /* bytes */
+	bool tls;	      /* true */
 	uint32_t max_connections, max_requests;
 
 	/* spans */

@@ -51,6 +51,8 @@ const struct opt_row opt_rows[] = {
 	{ .name = "ring-size", .type = OPT_SIZE, .offset = AT(ring_size), .group = CAPTURE, .arg = "BYTES", .dflt = "4MiB",
 	  .min = 64 * KIB, .max = GIB, .check = opt_check__power_of_two,
 	  .help = "all event buffers together; a power of two" },
+	{ .name = "tls", .type = OPT_BOOL, .offset = AT(tls), .group = CAPTURE, .dflt = "true",
+	  .help = "look inside TLS connections: probes in OpenSSL, GnuTLS and Go's" },
 	{ .name = "max-connections", .type = OPT_U32, .offset = AT(max_connections), .group = CAPTURE, .arg = "N",
 	  .dflt = "65536", .min = 64, .max = 4u << 20, .flags = OPT_SPANS, .help = "connections watched at the same time" },
 	{ .name = "max-requests", .type = OPT_U32, .offset = AT(max_requests), .group = CAPTURE, .arg = "N",

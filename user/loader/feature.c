@@ -325,7 +325,7 @@ static int probe_uprobe_multi(struct features *f)
 	prog = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "probe", "GPL", nothing, 2, &o);
 	if (prog < 0)
 		return -prog;
-	link = uprobe_multi__attach(prog, "/proc/self/exe", &offset, 1, false);
+	link = uprobe_multi__attach(prog, "/proc/self/exe", &offset, 1, false, 0);
 	close(prog);
 	if (link < 0)
 		return link == -EIO ? 0 : -link; /* as below */

@@ -74,13 +74,14 @@ static void remove_if_own(void *ctx, int pid, const char *event)
 		remove_event(pid, event);
 }
 
+void kprobes__sweep(void)
+{
+	each_event(remove_if_stale, NULL);
+}
+
 struct kprobes *kprobes__new(void)
 {
-	struct kprobes *k = mem__zalloc(sizeof(*k));
-
-	if (k)
-		each_event(remove_if_stale, NULL);
-	return k;
+	return mem__zalloc(sizeof(struct kprobes));
 }
 
 void kprobes__free(struct kprobes *k)

@@ -12,7 +12,9 @@
 
 struct kprobes;
 
-/* Removes what an instance that was killed left behind. NULL with errno: no memory. */
+/* Removes the definitions that instances left behind which were killed: the kernel keeps those. */
+void kprobes__sweep(void);
+/* NULL with errno: no memory. */
 struct kprobes *kprobes__new(void);
 /* Destroy the links first. NULL ok. */
 void kprobes__free(struct kprobes *k);

@@ -6,23 +6,27 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "user/base/log.h"
 #include "user/base/mem.h"
+#include "user/loader/map_op.h"
 #include "user/loader/programs.h"
+#include "user/loader/ring.h"
 #include "user/loader/uprobes.h"
 
 #define VERIFIER_TAIL 4096 /* bytes of a libbpf message that are shown */
+#define WRITTEN_MAX 16384  /* more than the longest record of the programs (emit.bpf.c, 9320) */
 
 struct loader {
 	struct programs p;
-	struct ring_buffer *ring;
+	struct ring *ring;
+	int epoll; /* with the ring in it */
 	struct ws_ctl *ctl;
 	void (*fn)(void *ctx, const void *rec, size_t len);
 	void *ctx;
-	int polled;
 	int n_cpus;
 	struct uprobes *uprobes;
 	struct bpf_link *sweep; /* made at the first one */
@@ -90,13 +94,17 @@ static int choose_plan(const struct loader_opts *o, const struct features *f, en
 
 /* ---- open ------------------------------------------------------------------------------------------ */
 
-static int on_ring(void *ctx, void *rec, size_t len)
+static int open_ring(struct loader *l)
 {
-	struct loader *l = ctx;
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	int fd = programs__map(&l->p, "events");
+	size_t size = bpf_map__max_entries(bpf_object__find_map_by_name(l->p.obj, "events"));
 
-	l->polled++;
-	l->fn(l->ctx, rec, len);
-	return 0; /* anything else would end libbpf's poll */
+	l->ring = ring__new(fd, size, WRITTEN_MAX);
+	if (!l->ring)
+		return -errno;
+	l->epoll = epoll_create1(EPOLL_CLOEXEC);
+	return l->epoll < 0 || epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
 }
 
 static int load_and_attach(struct loader *l)
@@ -117,10 +125,9 @@ static int load_and_attach(struct loader *l)
 			  program, strerror(-err));
 		return err;
 	}
-	l->ring = ring_buffer__new(programs__map(&l->p, "events"), on_ring, l, NULL);
-	if (!l->ring) {
-		err = -errno;
-		log_error("cannot map the ring buffer: %s. A smaller --ring-size may help.", strerror(errno));
+	err = open_ring(l);
+	if (err) {
+		log_error("cannot map the ring buffer: %s. A smaller --ring-size may help.", strerror(-err));
 		return err;
 	}
 	l->ctl = mmap(NULL, sizeof(struct ws_ctl) * WS_CTL_SLOTS, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -156,6 +163,7 @@ struct loader *loader__open(const struct loader_opts *o, const struct features *
 	l = mem__zalloc(sizeof(*l));
 	if (!l)
 		return NULL;
+	l->epoll = -1;
 	libbpf_set_print(log_libbpf);
 	l->n_cpus = libbpf_num_possible_cpus();
 	err = programs__open(&l->p, plan, f);
@@ -182,7 +190,9 @@ void loader__close(struct loader *l)
 	bpf_link__destroy(l->sweep);
 	if (l->ctl)
 		munmap(l->ctl, sizeof(struct ws_ctl) * WS_CTL_SLOTS);
-	ring_buffer__free(l->ring);
+	if (l->epoll >= 0)
+		close(l->epoll);
+	ring__free(l->ring);
 	uprobes__free(l->uprobes);
 	programs__close(&l->p);
 	mem__free(l);
@@ -208,11 +218,15 @@ void loader__on_record(struct loader *l, void (*fn)(void *ctx, const void *rec, 
 
 int loader__poll(struct loader *l, int timeout_ms)
 {
-	l->polled = 0;
-	/* Wakes at the threshold or after the time-out; records below the threshold are taken then. */
-	ring_buffer__poll(l->ring, timeout_ms);
-	ring_buffer__consume(l->ring);
-	return l->polled;
+	struct epoll_event ev;
+
+	/*
+	 * The kernel's word comes once, when so much is unread; edge-triggered, so that less does not wake us. Where there is
+	 * more already it may have come and gone.
+	 */
+	if (ring__unread(l->ring) < l->p.cfg->wake_bytes)
+		epoll_wait(l->epoll, &ev, 1, timeout_ms);
+	return (int)ring__read(l->ring, l->fn, l->ctx);
 }
 
 static int run_iterator(struct loader *l, uint32_t pass)
@@ -299,7 +313,7 @@ int loader__watch_unix(struct loader *l)
 
 static int put_proc(struct loader *l, const struct ws_proc_ctl *c)
 {
-	int err = bpf_map_update_elem(programs__map(&l->p, "procs"), &c->tgid, c, BPF_ANY);
+	int err = map_op__update(programs__map(&l->p, "procs"), &c->tgid, c, BPF_ANY);
 
 	__atomic_fetch_add(l->p.proc_epoch, 1, __ATOMIC_RELEASE);
 	return err;
@@ -307,7 +321,7 @@ static int put_proc(struct loader *l, const struct ws_proc_ctl *c)
 
 static int del_proc(struct loader *l, uint32_t tgid)
 {
-	int err = bpf_map_delete_elem(programs__map(&l->p, "procs"), &tgid);
+	int err = map_op__delete(programs__map(&l->p, "procs"), &tgid);
 
 	__atomic_fetch_add(l->p.proc_epoch, 1, __ATOMIC_RELEASE);
 	return err == -ENOENT ? 0 : err;
@@ -318,7 +332,7 @@ static struct ws_proc_ctl get_proc(struct loader *l, const char *map, uint32_t t
 {
 	struct ws_proc_ctl c;
 
-	if (bpf_map_lookup_elem(programs__map(&l->p, map), &tgid, &c) || c.tgid != tgid)
+	if (map_op__lookup(programs__map(&l->p, map), &tgid, &c) || c.tgid != tgid)
 		return (struct ws_proc_ctl){ 0 };
 	return c;
 }
@@ -369,14 +383,33 @@ int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags, uint64_t a
 	return put_proc(l, &c);
 }
 
+/* NULL with ENOMEM. */
+static struct uprobes *uprobes_of(struct loader *l)
+{
+	if (!l->uprobes)
+		l->uprobes = uprobes__new(l->p.obj, l->p.uprobe_multi, l->p.cfg->work_events, !l->p.legacy);
+	return l->uprobes;
+}
+
+struct uprobe_set *loader__probe(struct loader *l, const struct runtime_site *sites, size_t n)
+{
+	struct uprobes *u = uprobes_of(l);
+
+	for (size_t i = 0; i < n && l->p.legacy; i++) {
+		union ws_tls layout = { .cookie = sites[i].cookie };
+
+		if (layout.kind && layout.kind <= WS_TLS_KINDS)
+			l->p.tls_layouts[layout.kind - 1] = layout.cookie;
+	}
+	return u ? uprobes__attach(u, sites, n) : NULL;
+}
+
 int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r)
 {
 	struct ws_runtime rt = r->desc;
 	int err;
 
-	if (!l->uprobes)
-		l->uprobes = uprobes__new(l->p.obj, l->p.uprobe_multi, l->p.cfg->work_events);
-	if (!l->uprobes)
+	if (!uprobes_of(l))
 		return -ENOMEM;
 	if (uprobes__count(l->uprobes, tgid) == (ssize_t)r->n_sites)
 		return 0;
@@ -384,13 +417,20 @@ int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r)
 	if (err)
 		return err;
 	rt.tgid = tgid;
-	if (bpf_map_update_elem(programs__map(&l->p, "runtimes"), &tgid, &rt, BPF_ANY)) {
-		err = -errno;
+	err = map_op__update(programs__map(&l->p, "runtimes"), &tgid, &rt, BPF_ANY);
+	if (err) {
 		uprobes__forget(l->uprobes, tgid);
 		return err;
 	}
 	__atomic_fetch_add(l->p.proc_epoch, 1, __ATOMIC_RELEASE);
 	return 1;
+}
+
+bool loader__reads_for_all(const struct loader *l, uint32_t tgid)
+{
+	struct ws_runtime rt = {0};
+
+	return !map_op__lookup(programs__map(&l->p, "runtimes"), &tgid, &rt) && rt.everybody;
 }
 
 bool loader__follows(const struct loader *l, uint32_t tgid)
@@ -407,7 +447,7 @@ void loader__unfollow(struct loader *l, uint32_t tgid)
 void loader__mislead(struct loader *l, uint32_t tgid)
 {
 	if (l->p.obj)
-		bpf_map_delete_elem(programs__map(&l->p, "runtimes"), &tgid);
+		map_op__delete(programs__map(&l->p, "runtimes"), &tgid);
 	loader__unfollow(l, tgid);
 }
 
@@ -456,7 +496,7 @@ void loader__stats(struct loader *l, struct stats *st)
 
 	if (!all)
 		return;
-	if (!bpf_map_lookup_elem(programs__map(&l->p, "kstats"), &zero, all)) {
+	if (!map_op__lookup(programs__map(&l->p, "kstats"), &zero, all)) {
 		for (int cpu = 0; cpu < l->n_cpus; cpu++)
 			for (int i = 0; i < __WS_K_CNT; i++)
 				sum[i] += all[(size_t)cpu * __WS_K_CNT + i];
@@ -467,6 +507,7 @@ void loader__stats(struct loader *l, struct stats *st)
 		row->dropped[DROP_RING_FULL] = sum[WS_K_DROP_RING];
 		row->dropped[DROP_NO_STATE] = sum[WS_K_DROP_STATE];
 		row->dropped[DROP_FD_REUSED] = sum[WS_K_DROP_FD];
+		row->dropped[DROP_TLS_UNBOUND] = sum[WS_K_DROP_TLS];
 		st->fault_events = sum[WS_K_FAULTS];
 		st->unseen_events = sum[WS_K_UNSEEN];
 		st->stopped_events = sum[WS_K_STOPPED];

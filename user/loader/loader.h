@@ -56,9 +56,14 @@ int loader__set_proc(struct loader *l, uint32_t tgid, uint32_t flags, uint64_t a
  * imported more since.
  */
 int loader__follow(struct loader *l, uint32_t tgid, const struct runtime *r);
+/* One of its threads was seen to read requests for others, outside of all contexts. */
+bool loader__reads_for_all(const struct loader *l, uint32_t tgid);
 bool loader__follows(const struct loader *l, uint32_t tgid);
 void loader__mislead(struct loader *l, uint32_t tgid); /* its contexts are not believed (any more) */
 void loader__unfollow(struct loader *l, uint32_t tgid); /* it has ended, or is another program now */
+
+/* Control thread. Plants probes in one file, until uprobe_set__free(), which comes before loader__close(). NULL with errno. */
+struct uprobe_set *loader__probe(struct loader *l, const struct runtime_site *sites, size_t n);
 
 /* 0, or the errno with which waits cannot be seen: threads and event loops prove no parent then. */
 int loader__waits_refused(const struct loader *l);

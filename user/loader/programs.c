@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -108,6 +109,16 @@ static bool wait_wanted(const struct programs *p, const struct btf *kernel, cons
 	return p->plan != PLAN_FENTRY || !syscall_readable(kernel, bpf_object__find_program_by_name(p->obj, other));
 }
 
+/* The programs as they are built in: libbpf has taken them apart, and 1.7 MiB less count as memory of ours. */
+static void drop_pages(const struct bpf_object_skeleton *s)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)s->data + page - 1) & ~(page - 1),
+		  to = ((uintptr_t)s->data + s->data_sz) & ~(page - 1);
+
+	if (from < to)
+		madvise((void *)from, to - from, MADV_DONTNEED); /* constants of the file: they are there when asked for */
+}
+
 #define BIND(p, s)                                              \
 	do {                                                    \
 		(p)->obj = (s)->obj;                            \
@@ -115,6 +126,7 @@ static bool wait_wanted(const struct programs *p, const struct btf *kernel, cons
 		(p)->proc_epoch = &(s)->data->proc_epoch;       \
 		(p)->waits_seen = &(s)->bss->waits_seen;        \
 		(p)->wait_teacher = &(s)->bss->wait_teacher;    \
+		(p)->tls_layouts = (s)->bss->tls_layouts;       \
 		(p)->iter_done = &(s)->bss->iter_done;          \
 		(p)->iter_pass = &(s)->bss->iter_pass;          \
 	} while (0)
@@ -144,6 +156,7 @@ int programs__open(struct programs *p, enum plan plan, const struct features *f)
 		btf__free(kernel);
 		return err;
 	}
+	drop_pages(legacy ? ((struct wirespan_legacy_bpf *)p->skel)->skeleton : ((struct wirespan_bpf *)p->skel)->skeleton);
 	bind(p);
 	bpf_object__for_each_program(prog, p->obj) {
 		bool wanted = is_wait(prog) ? wait_wanted(p, kernel, prog) : target_exists(kernel, prog);
@@ -281,6 +294,7 @@ int programs__attach(struct programs *p, const char **ret_name)
 	int err;
 
 	attach_waits(p);
+	kprobes__sweep();
 	if (p->plan == PLAN_KPROBE) {
 		p->kprobes = kprobes__new();
 		if (!p->kprobes)

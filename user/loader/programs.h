@@ -20,6 +20,7 @@ struct programs {
 	struct bpf_object *obj;
 	struct ws_config *cfg; /* writable until programs__load() */
 	/* Variables of the running programs, see bpf/maps.bpf.h. */
+	volatile unsigned long long *tls_layouts; /* __u64, of WS_TLS_KINDS */
 	volatile uint32_t *proc_epoch, *waits_seen, *wait_teacher, *iter_done, *iter_pass;
 
 	enum plan plan;

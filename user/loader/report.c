@@ -15,7 +15,8 @@
 	X(requests) X(traces) X(undescribed) X(parents_proven) X(parents_remote) X(roots) X(ambiguous) X(evicted) X(gap_bytes) \
 	X(fault_events) X(unseen_events) X(stopped_events) X(skipped_events) X(missed_probes)             \
 	X(kernel_runs) X(kernel_run_ns) X(kernel_bytes)                                                    \
-	X(contexts_seen) X(contexts_unseen) X(contexts_differ) X(acked_batches) X(export_retries) X(recorded) X(recording_lost)
+	X(contexts_seen) X(contexts_unseen) X(contexts_differ) X(tls_opaque) X(acked_batches) X(export_retries)   \
+	X(recorded) X(recording_lost)
 
 static const struct {
 	const char *name;
@@ -276,6 +277,14 @@ static void print_gaps(FILE *out, const struct stats *st)
 			NUM(unseen));
 }
 
+static void print_opaque(FILE *out, const struct stats *st)
+{
+	uint64_t n = load(&st->tls_opaque);
+
+	if (n)
+		fprintf(out, "Encrypted: %s connection%s by TLS libraries that are not read inside.\n", NUM(n), plural(n));
+}
+
 static void print_undescribed(FILE *out, const struct stats *st)
 {
 	uint64_t n = load(&st->undescribed);
@@ -335,6 +344,7 @@ void report__end(FILE *out, const struct stats *st, const char *done, uint64_t e
 	if (elapsed_ns)
 		print_cost(out, &r);
 	print_gaps(out, st);
+	print_opaque(out, st);
 	print_undescribed(out, st);
 	print_evicted(out, st);
 	print_recording(out, st);
@@ -363,6 +373,7 @@ void report__text(FILE *out, const struct report *r)
 	print_parents(out, st);
 	print_cost(out, r);
 	print_gaps(out, st);
+	print_opaque(out, st);
 	print_undescribed(out, st);
 	print_evicted(out, st);
 	print_recording(out, st);

@@ -12,11 +12,13 @@
 
 /* enum bpf_attach_type, include/uapi/linux/bpf.h: what programs have to be loaded with */
 #define UPROBE_MULTI_ATTACH_TYPE 48
+#define UPROBE_MULTI_MAX 128u /* offsets of one link: more go into a further one */
 
 /*
  * Plants the program at n offsets of the file, in whatever process runs that code, or where the functions that stand
- * there return. A descriptor that holds the link, or -errno.
+ * there return; it finds `cookie` there. A descriptor that holds the link, or -errno.
  */
-int uprobe_multi__attach(int prog_fd, const char *path, const uint64_t *offsets, size_t n, bool ret);
+int uprobe_multi__attach(int prog_fd, const char *path, const uint64_t *offsets, size_t n, bool ret,
+			 uint64_t cookie);
 
 #endif

@@ -12,9 +12,8 @@
 #include "user/loader/uprobe_multi.h"
 
 #define SITES_MAX 1024u /* two descriptors each, if each is a link */
-#define GROUP_MAX 128u	/* more go into a further link */
 
-/* Programs of bpf/python.bpf.c, uvloop.bpf.c, golang.bpf.c and libuv.bpf.c, by what they hook. */
+/* Programs of bpf/python.bpf.c, deque.bpf.c, uvloop.bpf.c, golang.bpf.c, libuv.bpf.c, openssl.bpf.c and gotls.bpf.c, by what they hook. */
 static const char *const programs[__HOOK_CNT] = {
 	[HOOK_CONTEXT_COPY] = "rt_context_copied",
 	[HOOK_CONTEXT_NEW] = "rt_context_made",
@@ -22,6 +21,8 @@ static const char *const programs[__HOOK_CNT] = {
 	[HOOK_QUEUE_PUT] = "rt_queue_put",
 	[HOOK_QUEUE_GET] = "rt_queue_got",
 	[HOOK_QUEUE_WAIT] = "rt_queue_wait",
+	[HOOK_DEQUE_PUT] = "rt_deque_put",
+	[HOOK_DEQUE_GET] = "rt_deque_got",
 	[HOOK_GREENLET_END] = "rt_greenlet_end",
 	[HOOK_GREENLET_PUT] = "rt_greenlet_put",
 	[HOOK_GREENLET_GET] = "rt_greenlet_get",
@@ -30,6 +31,8 @@ static const char *const programs[__HOOK_CNT] = {
 	[HOOK_UV_WRITE] = "rt_uv_write",
 	[HOOK_UV_FLUSH] = "rt_uv_flush",
 	[HOOK_UV_FLUSHED] = "rt_uv_flushed",
+	[HOOK_UV_MADE] = "rt_uv_made",
+	[HOOK_UV_MADE_DONE] = "rt_uv_made_done",
 	[HOOK_HAZARD] = "rt_hazard",
 	[HOOK_GO_NEW] = "rt_go_new",
 	[HOOK_GO_EXIT] = "rt_go_exit",
@@ -43,6 +46,17 @@ static const char *const programs[__HOOK_CNT] = {
 	[HOOK_TURN_REF] = "rt_turn_ref",
 	[HOOK_TURN_UNREF] = "rt_turn_unref",
 	[HOOK_TURN_WRITE] = "rt_turn_write",
+	[HOOK_TLS_HANDSHAKE] = "rt_tls_handshake",
+	[HOOK_TLS_READ] = "rt_tls_read",
+	[HOOK_TLS_WRITE] = "rt_tls_write",
+	[HOOK_TLS_READ_EX] = "rt_tls_read_ex",
+	[HOOK_TLS_WRITE_EX] = "rt_tls_write_ex",
+	[HOOK_TLS_SENDFILE] = "rt_tls_sendfile",
+	[HOOK_TLS_RETURN] = "rt_tls_return",
+	[HOOK_TLS_FREE] = "rt_tls_free",
+	[HOOK_GOTLS_HANDSHAKE] = "rt_gotls_handshake",
+	[HOOK_GOTLS_WRITE] = "rt_gotls_write",
+	[HOOK_GOTLS_READ] = "rt_gotls_read",
 };
 
 /* One probe. By inode: it is in every process that runs that code, and the kernel's programs look who it is. */
@@ -63,7 +77,7 @@ struct hooked {
 
 struct uprobes {
 	struct bpf_object *obj;
-	bool multi, work;
+	bool multi, work, cookies;
 	int *links; /* descriptors */
 	size_t n_links;
 	struct planted *sites;
@@ -75,7 +89,7 @@ bool uprobe__is_runtime(const struct bpf_program *prog)
 	return !strncmp(bpf_program__name(prog), "rt_", 3);
 }
 
-struct uprobes *uprobes__new(struct bpf_object *obj, bool multi, bool work)
+struct uprobes *uprobes__new(struct bpf_object *obj, bool multi, bool work, bool cookies)
 {
 	struct uprobes *u = mem__zalloc(sizeof(*u));
 
@@ -84,6 +98,7 @@ struct uprobes *uprobes__new(struct bpf_object *obj, bool multi, bool work)
 	u->obj = obj;
 	u->multi = multi;
 	u->work = work;
+	u->cookies = cookies;
 	return u;
 }
 
@@ -139,7 +154,7 @@ static struct bpf_program *program_of(const struct uprobes *u, const struct runt
 static struct bpf_link *attach(struct uprobes *u, const struct runtime_site *s)
 {
 	struct bpf_program *prog = program_of(u, s);
-	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = s->ret);
+	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = s->ret, .bpf_cookie = u->cookies ? s->cookie : 0);
 
 	if (!prog) {
 		errno = ENOENT;
@@ -221,12 +236,12 @@ static bool together(const struct runtime_site *a, const struct runtime_site *b)
 static int plant_group(struct uprobes *u, const struct runtime_site *first, const struct runtime_site *end)
 {
 	struct bpf_program *prog = program_of(u, first);
-	uint64_t offsets[GROUP_MAX];
-	struct planted *added[GROUP_MAX];
+	uint64_t offsets[UPROBE_MULTI_MAX];
+	struct planted *added[UPROBE_MULTI_MAX];
 	size_t n = 0;
 	int err = prog ? 0 : -ENOENT;
 
-	for (const struct runtime_site *s = first; s < end && n < GROUP_MAX && !err; s++) {
+	for (const struct runtime_site *s = first; s < end && n < UPROBE_MULTI_MAX && !err; s++) {
 		if (!together(first, s))
 			continue;
 		err = add_site(u, s, &added[n]);
@@ -234,7 +249,7 @@ static int plant_group(struct uprobes *u, const struct runtime_site *first, cons
 			offsets[n++] = s->offset;
 	}
 	if (!err && n) {
-		int fd = uprobe_multi__attach(bpf_program__fd(prog), first->path, offsets, n, first->ret);
+		int fd = uprobe_multi__attach(bpf_program__fd(prog), first->path, offsets, n, first->ret, first->cookie);
 
 		err = fd < 0 ? fd : hold(u, fd);
 	}
@@ -258,6 +273,84 @@ int uprobes__plant(struct uprobes *u, uint32_t tgid, const struct runtime *r)
 		}
 	}
 	return remember(u, tgid, r->n_sites);
+}
+
+/* ---- sets that come out again ------------------------------------------------------------------------ */
+
+struct uprobe_set {
+	int *fds; /* links of uprobe_multi.h */
+	size_t n_fds;
+	struct bpf_link *links[]; /* one a site, elsewhere */
+};
+
+void uprobe_set__free(struct uprobe_set *set)
+{
+	if (!set)
+		return;
+	for (size_t i = 0; i < set->n_fds; i++)
+		if (set->fds)
+			close(set->fds[i]);
+		else
+			bpf_link__destroy(set->links[i]);
+	mem__free(set->fds);
+	mem__free(set);
+}
+
+/* Of the first site's kind, from there on: as one link. */
+static int set_add_multi(struct uprobes *u, struct uprobe_set *set, const struct runtime_site *first,
+			 const struct runtime_site *end)
+{
+	struct bpf_program *prog = program_of(u, first);
+	uint64_t offsets[UPROBE_MULTI_MAX];
+	size_t n = 0;
+	int fd;
+
+	for (const struct runtime_site *s = first; s < end && n < UPROBE_MULTI_MAX; s++)
+		if (together(first, s))
+			offsets[n++] = s->offset;
+	fd = prog ? uprobe_multi__attach(bpf_program__fd(prog), first->path, offsets, n, first->ret, first->cookie) : -ENOENT;
+	if (fd < 0)
+		return fd;
+	set->fds[set->n_fds++] = fd;
+	return 0;
+}
+
+static bool has_before(const struct runtime_site *sites, const struct runtime_site *s)
+{
+	for (const struct runtime_site *p = sites; p < s; p++)
+		if (together(p, s))
+			return true;
+	return false;
+}
+
+struct uprobe_set *uprobes__attach(struct uprobes *u, const struct runtime_site *sites, size_t n)
+{
+	struct uprobe_set *set = mem__zalloc(sizeof(*set) + n * sizeof(set->links[0]));
+	int err = 0;
+
+	if (set && u->multi)
+		set->fds = mem__zalloc(n * sizeof(*set->fds));
+	if (!set || (u->multi && !set->fds)) {
+		mem__free(set);
+		errno = ENOMEM;
+		return NULL;
+	}
+	for (size_t i = 0; i < n && !err; i++) {
+		if (u->multi) {
+			err = has_before(sites, &sites[i]) ? 0 : set_add_multi(u, set, &sites[i], sites + n);
+			continue;
+		}
+		set->links[set->n_fds] = attach(u, &sites[i]);
+		if (set->links[set->n_fds])
+			set->n_fds++;
+		else
+			err = -errno;
+	}
+	if (!err)
+		return set;
+	uprobe_set__free(set);
+	errno = -err;
+	return NULL;
 }
 
 void uprobes__free(struct uprobes *u)

@@ -6,6 +6,11 @@
  * a while: what that very context calls later is its work. A worker that a request was the first to need works in
  * another context, or answers others. So the call waits until every request that was open when it began has been
  * answered, by somebody else.
+ *
+ * So does a call of a task that waited and was woken by the read of its request, where nothing tells whether that task is
+ * the connection's own: one that was there from the start, or that a connection was the first to need, takes what others
+ * have left as well, and answers them. Nothing tells until several tasks have answered, each on its own connection, and
+ * once one has answered on another's.
  */
 #include "user/match/exchange.h"
 
@@ -16,7 +21,8 @@
 /* So long a call waits for those that were open. */
 #define HELD_NS 10000000000ull
 
-#define ANSWERS_OTHERS "its context answers several requests"
+#define MAY_BE_OTHERS "others were open that it may be for"
+#define OVER_AND_MAY_BE_OTHERS "its request was over, and " MAY_BE_OTHERS
 
 struct after {
 	uint32_t numbers[SLOTS]; /* of their contexts, 0: free */
@@ -103,10 +109,69 @@ static void answers_another(struct exchange *server, const struct ws_token *t, u
 		open->shared = true;
 }
 
+static void refuse_woken(struct exchange **at, uint32_t tgid, uint32_t woken)
+{
+	struct exchange *x;
+
+	while ((x = *at)) {
+		if (x->tgid != tgid || x->woken != woken) {
+			at = &x->child_next;
+			continue;
+		}
+		unlink_held(at);
+		parent__refuse(x, ANSWERS_OTHERS);
+		exchange__put(x);
+	}
+}
+
+/* One that served another connection, which is still there, serves several; else it has the name of one that is gone. */
+static void note_own_task(struct match *m, struct proc *p, uint32_t task, uint64_t sock)
+{
+	for (uint32_t i = 0; p && i < OWN_TASKS; i++) {
+		if (p->own_tasks[i].task && p->own_tasks[i].task != task)
+			continue;
+		if (p->own_tasks[i].task && p->own_tasks[i].sock != sock)
+			p->gathers |= stream__find(m->opts.stream(m->opts.ctx), p->own_tasks[i].sock) != NULL;
+		p->own_tasks[i].task = task;
+		p->own_tasks[i].sock = sock;
+		return;
+	}
+}
+
+bool after__has_own_tasks(const struct proc *p)
+{
+	return p && p->own_tasks[OWN_TASKS - 1].task && !p->gathers;
+}
+
+/* The task that a read on another connection has woken answers here: what it calls is not that connection's only. */
+static void woken_answers(struct exchange *server, const struct ws_token *t)
+{
+	struct stream_conn *sc = stream__find(server->m->opts.stream(server->m->opts.ctx), t->sock);
+	struct exchange *s;
+	bool many;
+
+	if (!server->conn)
+		return;
+	if (server->conn->pub == sc) {
+		note_own_task(server->m, server->proc, t->by, t->sock);
+		return;
+	}
+	if (server->proc)
+		server->proc->gathers = true;
+	refuse_woken(&server->m->after, server->tgid, t->by);
+	s = sc && sc->match ? token__request(sc->match, t, &many) : NULL;
+	if (!s)
+		return;
+	s->shared = true;
+	refuse_woken(&s->children, server->tgid, t->by);
+}
+
 void after__answered(struct exchange *server, const struct ws_token *t)
 {
 	uint32_t number = number_of(t);
 
+	if (t && t->flags & WS_TOKEN_WOKEN)
+		woken_answers(server, t);
 	if (!number || !server->proc || !server->conn)
 		return;
 	if (server->conn->pub->info.id != t->sock || !token__brings(t, server)) {
@@ -131,6 +196,13 @@ void after__ended(struct exchange *server, bool aborted)
 		keep(p->after, server);
 }
 
+void after__await_others(struct exchange *x)
+{
+	x->edge = EDGE_AFTER;
+	x->child_next = x->m->after;
+	x->m->after = exchange__get(x);
+}
+
 bool after__find(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	struct exchange *s = find(proc__find(m, x->tgid, false), t, number_of(t));
@@ -141,30 +213,39 @@ bool after__find(struct match *m, struct exchange *x, const struct ws_token *t)
 	return true;
 }
 
-/* A request that it may be for: it was there, and nobody has answered it. */
-static bool may_be_for_another(const struct proc *p, const struct exchange *x)
+/* When the first began of those that nobody has answered: what was called since then may be for that one. */
+static uint64_t oldest_unanswered(const struct proc *p)
 {
+	uint64_t oldest = UINT64_MAX;
+
 	for (const struct exchange *o = p->live; o; o = o->live_next)
-		if (!o->answered && o->start <= x->start)
-			return true;
-	return false;
+		if (!o->answered && o->start < oldest)
+			oldest = o->start;
+	return oldest;
 }
 
 void after__tick(struct match *m, uint64_t now)
 {
 	struct exchange **at = &m->after, *x;
+	const struct proc *last = NULL; /* mostly the same: its requests are gone through once */
+	uint64_t oldest = 0;
 
 	while ((x = *at)) {
 		const struct proc *p = proc__find(m, x->tgid, false);
-		bool wait = p && may_be_for_another(p, x);
+		bool wait;
 
+		if (p && p != last) {
+			oldest = oldest_unanswered(p);
+			last = p;
+		}
+		wait = p && oldest <= x->start;
 		if (wait && now < x->start + HELD_NS) {
 			at = &x->child_next;
 			continue;
 		}
 		unlink_held(at);
 		if (!p || wait)
-			parent__refuse(x, "its request was over, and others were open that it may be for");
+			parent__refuse(x, x->unsure ? MAY_BE_OTHERS : OVER_AND_MAY_BE_OTHERS);
 		else
 			x->edge = EDGE_FINAL;
 		exchange__put(x);

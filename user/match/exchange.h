@@ -17,7 +17,7 @@ enum edge {
 	EDGE_NONE,	  /* no parent, for good */
 	EDGE_UNCONFIRMED, /* waits for the parent's answer by the same thread */
 	EDGE_PROVISIONAL, /* waits for the end of a thread inside the parent */
-	EDGE_AFTER,	  /* waits for the requests that were open with it: its own is over */
+	EDGE_AFTER,	  /* waits for the requests that were open with it, which it may be for (after.c) */
 	EDGE_TURN,	  /* waits for the end of the requests that were open with its own */
 	EDGE_FINAL,
 };
@@ -25,7 +25,7 @@ enum edge {
 struct join_key {
 	uint8_t ip[16]; /* AF_UNIX: names of the server's end and of the client's */
 	uint32_t port;
-	uint32_t kind; /* 0 TCP position, 1 AF_UNIX position */
+	uint32_t kind; /* 0 TCP position, 1 AF_UNIX position, 2 TLS: of a record, and in it */
 	uint64_t pos;
 	uint64_t netns; /* TCP over loopback: every network namespace has these addresses; else 0 */
 };
@@ -46,6 +46,8 @@ struct exchange {
 	uint64_t xid;
 	uint64_t pos, end_pos;	 /* of the request; end_pos 0: not ended yet */
 	uint64_t resp_pos, resp_end;
+	bool wired;		 /* TLS: `wire` holds */
+	uint64_t wire;		 /* where the request's record begins, and how far into it the request */
 	uint32_t tgid, tid;	 /* who read (server) or wrote (client) the first byte */
 	uint32_t answered_by;	 /* server: the thread that wrote the first byte of the response */
 	bool nonblock;		 /* … on a descriptor that does not block */
@@ -78,6 +80,8 @@ struct exchange {
 	enum edge edge;
 	enum match_evidence evidence;
 	uint32_t woken;	     /* unconfirmed: the context or greenlet that has to answer; 0: the thread. server: that answered */
+	bool taken;	     /* unconfirmed: by a task that has taken its request out of a queue, and works on no other */
+	bool unsure;	     /* unconfirmed: by a task that may be there from the start, and serve several connections */
 	struct exchange *via; /* client: the work item between it and the parent, counted; NULL: none */
 	uint64_t began;	      /* internal: when its thread had it */
 	uint64_t exit_until; /* provisional: its thread has to be gone by then; 0: the parent is still open */
@@ -86,7 +90,7 @@ struct exchange {
 	bool streams;	     /* server: in match.streaming, while calls of it are unconfirmed and it is being answered */
 	struct exchange *stream_next;
 	uint32_t context; /* server: number of the context of its own in which it was answered, 0: none (after.c) */
-	bool shared;	  /* server: a context of its own has answered another */
+	bool shared;	  /* server: a context of its own, or the task that it has woken, has answered another */
 	uint32_t heirs[WS_HEIRS]; /* … or these goroutines; 0: none, or ended */
 	bool alone;		  /* provisional: no other request has been alive in its process since the parent began */
 
@@ -140,6 +144,9 @@ struct came {
 /* Threads that have called out with no request of theirs open: the newest few of a process. */
 #define OWN_SLOTS 8
 
+/* So many tasks that serve a connection each say that this is how the process serves. */
+#define OWN_TASKS 4
+
 /* A process that serves or calls something. */
 struct proc {
 	UT_hash_handle hh;
@@ -162,6 +169,11 @@ struct proc {
 	struct recent abandoned; /* request_key of requests that their peer has given up (content.c) */
 	struct recent own_calls; /* … of calls that nobody had asked for */
 	struct after *after;	 /* requests that have ended in contexts of their own, NULL before the first */
+	struct {
+		uint32_t task; /* 0: free */
+		uint64_t sock;
+	} own_tasks[OWN_TASKS]; /* woken by reads, they have answered what was read, each on a connection of its own */
+	bool gathers;		 /* one has answered another connection too */
 	struct recent over;	 /* … of requests that have ended, read by goroutines or virtual threads */
 	uint64_t crossed_until;	  /* requests were answered in each other's turns */
 	uint64_t abandoned_until; /* what an abandoned request has queued may start in another's turn */
@@ -185,6 +197,7 @@ struct client_end {
 		uint32_t pad;
 	} key;
 	uint32_t n;
+	uint64_t sock; /* its connection; 0: it has been that of several at a time */
 };
 
 /* Exchanges that wait for their other half, by join_key: seldom more than requests are open. */
@@ -266,10 +279,15 @@ void heirs__request_ended(const struct exchange *server); /* what it has made ha
 void heirs__tick(struct match *m, uint64_t now);	  /* those that did not end in time */
 
 /* after.c */
+#define ANSWERS_OTHERS "its context answers several requests"
 void after__answered(struct exchange *server, const struct ws_token *t); /* by what this token names */
 void after__ended(struct exchange *server, bool aborted);
 /* False: not known as work of a request that is over. */
 bool after__find(struct match *m, struct exchange *x, const struct ws_token *t);
+/* Its request was answered by the task that made this call: has that one answered none of the others? */
+void after__await_others(struct exchange *x);
+/* Is it known that the tasks which reads wake in this process serve one connection each? */
+bool after__has_own_tasks(const struct proc *p);
 void after__tick(struct match *m, uint64_t now);
 void after__free(struct proc *p);
 

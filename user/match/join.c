@@ -36,6 +36,7 @@ void ends__add(struct match *m, const struct stream_conn *c, int n)
 		if (!e)
 			return;
 		e->key = probe.key;
+		e->sock = c->info.id;
 		HASH_ADD(hh, m->ends, key, sizeof(e->key), e);
 		if (!e->hh.tbl) {
 			mem__free(e);
@@ -43,19 +44,29 @@ void ends__add(struct match *m, const struct stream_conn *c, int n)
 		}
 	}
 	e->n += n;
+	if (e->n > 1)
+		e->sock = 0;
 	if (!e->n) {
 		HASH_DEL(m->ends, e);
 		mem__free(e);
 	}
 }
 
+/*
+ * Is its client of this node, and to be heard of? A process is traced until it is decided that it is not to be: the
+ * connections that it has made by then are known, and nothing comes of them any more.
+ */
 static bool local_client(struct match *m, const struct stream_conn *c)
 {
+	const struct stream_conn *client;
 	struct client_end probe, *e;
 
 	end_key(&probe, &c->info.remote);
 	HASH_FIND(hh, m->ends, &probe.key, sizeof(probe.key), e);
-	return e != NULL;
+	if (!e || !e->sock || !m->opts.selection)
+		return e != NULL;
+	client = stream__find(m->opts.stream(m->opts.ctx), e->sock);
+	return !client || m->opts.selection(m->opts.ctx, client->info.tgid) != MATCH_UNSELECTED;
 }
 
 /* 127.0.0.0/8, mapped, or ::1 */
@@ -85,11 +96,12 @@ static bool make_key(struct join_key *k, const struct exchange *x, const struct 
 		k->pos = x->pos;
 		return true;
 	}
-	if (!c->seqpos || !a->port)
+	if (!(c->info.tls ? x->wired : c->seqpos) || !a->port)
 		return false;
 	memcpy(k->ip, a->ip, 16);
 	k->port = a->port;
-	k->pos = (uint32_t)x->pos;
+	k->kind = c->info.tls ? 2 : 0;
+	k->pos = c->info.tls ? x->wire : (uint32_t)x->pos;
 	k->netns = is_loopback(a->ip) ? c->info.netns : 0;
 	return true;
 }

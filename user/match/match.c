@@ -318,6 +318,10 @@ static void on_request(struct match *m, struct stream_conn *c, const struct msg 
 	}
 	x->xid = msg->xid;
 	x->pos = msg->pos;
+	if (t && t->wired) {
+		x->wired = true;
+		x->wire = (uint64_t)t->wire << 32 | (uint32_t)(t->wire_into + (msg->pos - t->pos));
+	}
 	x->tgid = t ? t->tgid : c->info.tgid;
 	x->tid = t ? t->tid : 0;
 	x->nonblock = t && t->flags & WS_DATA_NONBLOCK;
@@ -462,7 +466,7 @@ void match__conn_new(void *ctx, struct stream_conn *c, uint64_t ts)
 	if (!c->match)
 		return;
 	c->match->pub = c;
-	if (c->info.role == WS_ROLE_CLIENT && c->seqpos) {
+	if (c->info.role == WS_ROLE_CLIENT && (c->seqpos || c->info.tls)) {
 		c->match->counted = true;
 		ends__add(m, c, 1);
 	}

@@ -300,6 +300,13 @@ static bool has_stayed(const struct exchange *x)
 	return !x->open && x->m->now >= x->end + STAYS_NS;
 }
 
+/* By a task that was woken, and may serve several connections. */
+static bool may_be_others(struct exchange *x, const struct exchange *server)
+{
+	x->unsure |= x->woken && !x->taken && !server->fiber && !after__has_own_tasks(server->proc);
+	return x->unsure;
+}
+
 /*
  * Unconfirmed calls of a request, by who answers it: this thread, in a task (0: none) that its read had woken. While
  * the answer is not complete the thread may still show that it serves several.
@@ -325,6 +332,8 @@ static void confirm_children(struct exchange *server, uint32_t tid, uint32_t wok
 		x->child_next = NULL;
 		if (why)
 			parent__refuse(x, why);
+		else if (may_be_others(x, server))
+			after__await_others(x);
 		else
 			x->edge = EDGE_FINAL;
 		exchange__put(x);
@@ -413,6 +422,17 @@ static bool other_reader(const struct exchange *server, const struct ws_token *t
 	return (server->fiber ? thread__goroutine(server->tgid, t->by) : thread__key(t->by)) != server->reader;
 }
 
+/*
+ * Its connection has brought another request by now. What the server took up when it had answered this one may run in a
+ * copy of this one's context: then there is no telling the two apart. What it has answered may still be on its way, behind
+ * what went before. A task that waits for the connection's requests may have gathered them, whichever has woken it;
+ * unless it was seen to take them one by one (bpf/deque.bpf.c).
+ */
+static bool is_pipelined(const struct exchange *s, bool woken)
+{
+	return woken ? s->next || s->prev : s->next && (s->answered || s->prev);
+}
+
 static void by_context(struct match *m, struct exchange *x, const struct ws_token *t)
 {
 	enum match_evidence e = t->flags & WS_TOKEN_ITEM ? EVIDENCE_EXECUTOR : EVIDENCE_CONTEXT;
@@ -422,6 +442,8 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 
 	s = sc && sc->match ? token__request(sc->match, t, &many) : NULL;
 	x->woken = t->flags & WS_TOKEN_WOKEN ? t->by : 0;
+	x->taken = t->flags & WS_TOKEN_TAKEN;
+	x->unsure = t->flags & WS_TOKEN_UNSURE;
 	if (many)
 		parent__refuse(x, "several requests in one read");
 	else if (!t->sock)
@@ -430,8 +452,12 @@ static void by_context(struct match *m, struct exchange *x, const struct ws_toke
 		return;
 	else if (!s || !s->open || s->tgid != x->tgid)
 		parent__refuse(x, "its request was over");
+	else if (is_pipelined(s, x->woken && !x->taken))
+		parent__refuse(x, "its connection had brought another request by then");
 	else if (handed && other_reader(s, t))
 		parent__refuse(x, OTHER_READER);
+	else if (x->woken && s->shared)
+		parent__refuse(x, ANSWERS_OTHERS);
 	else if (handed && s->thread && s->thread->n_live > 1)
 		parent__refuse(x, "two requests were live on this thread");
 	else if (handed && (serves_several(s) || t->flags & WS_TOKEN_PARKED))

@@ -15,8 +15,9 @@
  *
  * An answer from outside of all turns (a timer, another protocol's answer) may hide a crossing: it takes the edges of
  * those calls that began while its request was open. And a call that is not answered before its request was may be
- * anybody's, with those that led to it. Nor is one believed that began when another call of its request, of an earlier
- * turn, was still to be answered: a request that ends in its own call's turn would hide that it went on in another's.
+ * anybody's, with those that led to it. Nor is one believed that began when another call of its request, or work for the
+ * thread pool, of an earlier turn was still to be done: a request that ends in that one's turn would hide that it went on
+ * in another's.
  */
 #include "user/match/exchange.h"
 
@@ -123,9 +124,9 @@ void turn__find(struct match *m, struct exchange *x, const struct ws_token *t)
 		parent__refuse(x, CROSSED);
 	else if (m->now < p->abandoned_until)
 		parent__refuse(x, "an abandoned request may still be running");
-	else if (!turn.direct && waits) {
+	else if (!turn.direct && (waits || t->flags & WS_TOKEN_PENDING)) {
 		s->chain_broken = true;
-		parent__refuse(x, "another call of its request was on its way");
+		parent__refuse(x, "its request waited for something else too");
 	} else
 		wait_for_others(x, &turn);
 }

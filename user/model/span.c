@@ -4,7 +4,8 @@
  * arena share a block. A larger one costs an arena chunk more.
  *
  * Blocks are made by the pipeline thread and freed by the exporter's, batch by batch: they go back through a pool that
- * both share, because malloc() would have them lock each other out of its arena for each span.
+ * both share, because malloc() would have them lock each other out of its arena for each span. Who makes spans takes all
+ * that is in it at a time.
  */
 #include "user/model/span.h"
 
@@ -28,6 +29,7 @@ _Static_assert(sizeof(struct block) + 512 < BLOCK_SIZE, "no room for strings in 
 
 static pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER; /* of the exporter's thread once a batch */
 static struct pool blocks = POOL_INIT(BLOCK_SIZE, BLOCKS_KEPT);
+static __thread struct pool taken = POOL_INIT(BLOCK_SIZE, BLOCKS_KEPT);
 
 /* Written once before the pipeline starts. */
 static uint32_t limit_count = 128;
@@ -43,9 +45,12 @@ struct span *span__new(void)
 {
 	struct block *b;
 
-	pthread_mutex_lock(&blocks_lock);
-	b = pool__get(&blocks);
-	pthread_mutex_unlock(&blocks_lock);
+	if (!taken.n) {
+		pthread_mutex_lock(&blocks_lock);
+		pool__move(&taken, &blocks);
+		pthread_mutex_unlock(&blocks_lock);
+	}
+	b = pool__get(&taken);
 	if (!b)
 		return NULL;
 	b->span = (struct span){ .kind = SPAN_INTERNAL, .attrs = b->attrs, .cap_attrs = FIRST_ATTRS,
@@ -108,11 +113,12 @@ static struct str cut_value(struct str v, uint32_t limit)
 	return v;
 }
 
+/* From the last on: what is asked for was mostly added a moment ago. */
 static int find_attr(const struct attr *attrs, size_t n, struct str key)
 {
-	for (size_t i = 0; i < n; i++) {
-		if (str__eq((struct str){ attrs[i].key, attrs[i].key_len }, key))
-			return (int)i;
+	while (n-- > 0) {
+		if (str__eq((struct str){ attrs[n].key, attrs[n].key_len }, key))
+			return (int)n;
 	}
 	return -1;
 }
@@ -225,8 +231,7 @@ static bool add_first(struct span *s, const struct attr *attrs, size_t n)
 		s->key_bits |= key_bit(key);
 		if (a->type != ATTR_STR)
 			continue;
-		if (a->s.len)
-			memcpy(to, a->s.p, a->s.len);
+		copy__bytes(to, a->s.p, a->s.len);
 		to[a->s.len] = '\0';
 		a->s.p = to;
 		to += a->s.len + 1;

@@ -31,6 +31,7 @@
 	X(RING_FULL, "ring full", "raise --ring-size or lower --capture")                         \
 	X(NO_STATE, "no room for socket state", "raise --max-connections")                        \
 	X(FD_REUSED, "closed and reused while a call used it", "the plans fentry and socket see which connection it was") \
+	X(TLS_UNBOUND, "plaintext of a connection that is not known", NULL)                       \
 	X(MALFORMED, "malformed", NULL)                                                           \
 	X(UNKNOWN_TYPE, "unknown record type", NULL)                                              \
 	X(NOT_RECORDED, "lost while recording", "record to a faster disk")                        \
@@ -87,6 +88,7 @@ struct stats {
 	uint64_t kernel_runs, kernel_run_ns, kernel_bytes;
 	/* Trace contexts of requests served: read in the kernel too, only in user space, read differently. */
 	uint64_t contexts_seen, contexts_unseen, contexts_differ;
+	uint64_t tls_opaque; /* TLS connections that have ended, and whose library was not read inside */
 	uint64_t acked_batches, export_retries;
 	uint64_t recorded, recording_lost; /* events: a branch beside the pipeline, outside of the rows */
 };

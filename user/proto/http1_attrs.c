@@ -309,7 +309,11 @@ static void add_network(struct list *l, const struct http1_head *h, const struct
 	bool is_unix = c->family == AF_UNIX;
 	struct str peer = remote_text(c, p);
 
+	static const struct str versions[] = { { "1.0", 3 }, { "1.1", 3 }, { "1.2", 3 }, { "1.3", 3 } };
+
 	add_str(l, "network.protocol.version", str__of(h->version));
+	if (c->tls_version && c->tls_version <= sizeof(versions) / sizeof(versions[0]))
+		add_str(l, "tls.protocol.version", versions[c->tls_version - 1]);
 	if (peer.len)
 		add_str(l, "network.peer.address", peer);
 	if (!is_unix)

@@ -7,7 +7,7 @@
 #include "user/model/msg.h"
 #include "user/proto/http1_head.h"
 
-#define HTTP1_ATTRS_MAX 24
+#define HTTP1_ATTRS_MAX 25
 
 /* Addresses of a connection as text; they seldom change, and formatting is dear. Zeroed at first. */
 struct http1_peers {

@@ -464,13 +464,15 @@ static int parse_field(struct http1_head *h, bool request, const uint8_t *p, siz
 	struct str name, value;
 
 	if (!request) {
+		/* Nothing but the framing and the media type is wanted of a response: names that begin so. */
+		if (*p > ' ' && (*p | 0x20) != 'c' && (*p | 0x20) != 't')
+			return 0;
 		colon = memchr(p, ':', len);
 		if (!colon || colon == p)
 			return 0;
 		name = (struct str){ (const char *)p, (size_t)(colon - p) };
 		if (name.p[0] <= ' ' || name.p[name.len - 1] <= ' ')
 			name = trim(name);
-		/* Nothing but the framing and the media type is wanted of a response. */
 		if (NAMED("content-type"))
 			first(&h->content_type, trim((struct str){ (const char *)colon + 1, (size_t)(end - colon - 1) }));
 		if (name.len != sizeof("content-length") - 1 && name.len != sizeof("transfer-encoding") - 1)

@@ -10,108 +10,31 @@
 #include "user/runtime/go_process.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "user/base/mem.h"
-#include "user/runtime/elf_file.h"
-#include "user/runtime/go_file.h"
-#include "user/runtime/go_offsets.h"
-#include "user/runtime/memory.h"
+#include "user/runtime/go_program.h"
 #include "user/runtime/prologue.h"
 
 #define CODE_MAX 512u /* of a function that is looked through */
 #define SITES_MAX (2 + 3 * GO_MATCHES_MAX)
 
-#define HEADER_TEXT 24 /* struct pcHeader: textStart, up to Go 1.25 */
-#define MODULE_TEXT 176 /* struct moduledata: text; its first word is the address of the pcHeader */
-#define HAS_MODULE 26 /* minor version from which on the header does not say where the code is */
-
 enum { NEW_GOROUTINE, RUN_QUEUE, EXIT, SYSTEM_STACK, WRITE_LOOP, ROUND_TRIP, WRITE, SERVE, __FUNCTIONS };
 
 struct golang {
-	pid_t pid;
-	const struct mapped_file *exe;
-	char path[MAPPED_PATH_MAX];
-	struct elf_file *elf;
-	struct go_file file;
-	uint64_t bias, text; /* text: address of Go's code in the file */
-	const struct go_offsets *off;
-	int minor;
+	struct go_program p;
 	struct go_wanted fn[__FUNCTIONS];
 	struct runtime *out;
 };
 
-__attribute__((format(printf, 2, 3))) static int why(struct golang *go, const char *fmt, ...)
+static int why(struct golang *go, const char *reason)
 {
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(go->out->why, sizeof(go->out->why), fmt, ap);
-	va_end(ap);
-	return 0;
-}
-
-/* ---- which Go ----------------------------------------------------------------------------------- */
-
-static int identify(struct golang *go)
-{
-	const char *v = go->file.version;
-	char *end = NULL;
-
-	snprintf(go->out->version, sizeof(go->out->version), "%s", v[0] ? v : "Go");
-	go->minor = strncmp(v, "go1.", 4) ? 0 : (int)strtol(v + 4, &end, 10);
-	if (!go->minor)
-		return why(go, v[0] ? "not a released version" : "its version is not to be found");
-	if ((size_t)go->minor >= sizeof(go_offsets) / sizeof(go_offsets[0]) || !go_offsets[go->minor].m)
-		return why(go, "the layout of this version is not known");
-	if (*end != '.' && *end != '\0' && *end != ' ' && *end != '-')
-		return why(go, "a beta version: its layout may differ from the released one");
-	go->off = &go_offsets[go->minor];
-	return 0;
-}
-
-/* Where the code starts that the table counts from: only the running program says it for all kinds of programs. */
-static int find_text(struct golang *go)
-{
-	uint64_t table = go->bias + go->file.pclntab, at = table + HEADER_TEXT, text;
-	bool matches = true;
-	struct memory m;
-	int err = memory__open(&m, go->pid);
-
-	if (err)
-		return err == -ENOENT ? -ESRCH : err;
-	if (go->minor >= HAS_MODULE) {
-		matches = go->file.module && memory__word(&m, go->bias + go->file.module) == table;
-		at = go->bias + go->file.module + MODULE_TEXT;
-	}
-	text = memory__word(&m, at);
-	memory__close(&m);
-	if (m.failed || !matches || text < go->bias || !elf_file__is_code(go->elf, text - go->bias))
-		return why(go, "its table of functions does not say where they are");
-	go->text = text - go->bias;
+	snprintf(go->out->why, sizeof(go->out->why), "%s", reason);
 	return 0;
 }
 
 /* ---- code --------------------------------------------------------------------------------------- */
-
-/* Up to `size` bytes of the function that was found as number i; 0: there is none. */
-static size_t code_of(const struct golang *go, const struct go_wanted *w, size_t i, uint8_t *to, size_t size)
-{
-	uint64_t len;
-
-	if (i >= w->n || w->at[i].end <= w->at[i].start)
-		return 0;
-	len = w->at[i].end - w->at[i].start;
-	if (len > size)
-		len = size;
-	return elf_file__is_code(go->elf, go->text + w->at[i].start) &&
-			       elf_file__read(go->elf, go->text + w->at[i].start, to, len)
-		       ? len
-		       : 0;
-}
 
 /* mov %fs:OFFSET,%rax, or, position independent, mov $OFFSET,%rcx; mov %fs:(%rcx),%rax */
 static bool reads_g(const uint8_t *p, size_t left, int32_t *ret_offset)
@@ -136,7 +59,7 @@ static int find_g(struct golang *go, int32_t *ret_offset)
 	uint8_t code[64];
 
 	for (size_t i = 0; i < w->n; i++) { /* the function, and what calls it from Go's own calling convention */
-		size_t len = code_of(go, w, i, code, sizeof(code));
+		size_t len = go_program__code(&go->p, w, i, code, sizeof(code));
 
 		for (size_t at = 0; at < len; at++)
 			if (reads_g(code + at, len - at, ret_offset) && *ret_offset < 0)
@@ -153,9 +76,9 @@ static int add_site(struct golang *go, enum runtime_hook hook, uint64_t addr)
 	uint64_t offset;
 	char *path;
 
-	if (!elf_file__offset(go->elf, addr, &offset))
+	if (!elf_file__offset(go->p.elf, addr, &offset))
 		return why(go, "a function is not in its code");
-	path = mem__strdup(go->path);
+	path = mem__strdup(go->p.path);
 	if (!path)
 		return -ENOMEM;
 	out->sites[out->n_sites++] = (struct runtime_site){.hook = hook, .offset = offset, .path = path};
@@ -167,16 +90,12 @@ static int add_new(struct golang *go)
 {
 	const struct go_wanted *w = &go->fn[NEW_GOROUTINE], *queue = &go->fn[RUN_QUEUE];
 	uint8_t code[CODE_MAX];
-	size_t len = code_of(go, w, 0, code, sizeof(code));
+	size_t len = go_program__code(&go->p, w, 0, code, sizeof(code)), at = len;
 
-	for (size_t at = 0; queue->n && at + 5 <= len; at++) {
-		uint64_t next = go->text + w->at[0].start + at + 5;
-		int32_t rel;
-
-		memcpy(&rel, code + at + 1, sizeof(rel));
-		if (code[at] == 0xe8 && next + (uint64_t)(int64_t)rel == go->text + queue->at[0].start)
-			return add_site(go, HOOK_GO_NEW, next - 5);
-	}
+	if (queue->n)
+		at = go_program__call(code, len, go_program__address(&go->p, w, 0), go_program__address(&go->p, queue, 0));
+	if (at < len)
+		return add_site(go, HOOK_GO_NEW, go_program__address(&go->p, w, 0) + at);
 	return why(go, "it does not start goroutines as known");
 }
 
@@ -186,21 +105,12 @@ static int add_entries(struct golang *go, const struct go_wanted *w, enum runtim
 	int err = 0;
 
 	for (size_t i = 0; i < w->n && !err && !go->out->why[0]; i++) {
-		size_t len = code_of(go, w, i, code, sizeof(code));
+		size_t len = go_program__code(&go->p, w, i, code, sizeof(code));
 
 		if (len)
-			err = add_site(go, hook, go->text + w->at[i].start + prologue__entry(code, len, PROLOGUE_GO));
+			err = add_site(go, hook, go_program__address(&go->p, w, i) + prologue__entry(code, len, PROLOGUE_GO));
 	}
 	return err;
-}
-
-static size_t present(const struct go_wanted *w)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < w->n; i++)
-		n += w->at[i].end > w->at[i].start;
-	return n;
 }
 
 /*
@@ -209,10 +119,10 @@ static size_t present(const struct go_wanted *w)
  */
 static int add_client(struct golang *go)
 {
-	size_t n = present(&go->fn[WRITE_LOOP]);
+	size_t n = go_program__present(&go->fn[WRITE_LOOP]);
 	int err;
 
-	if (present(&go->fn[ROUND_TRIP]) != n || present(&go->fn[WRITE]) != n || n >= GO_MATCHES_MAX)
+	if (go_program__present(&go->fn[ROUND_TRIP]) != n || go_program__present(&go->fn[WRITE]) != n || n >= GO_MATCHES_MAX)
 		return why(go, "its client is not built as known");
 	err = add_entries(go, &go->fn[ROUND_TRIP], HOOK_GO_ROUND_TRIP);
 	if (!err && !go->out->why[0])
@@ -225,50 +135,38 @@ static int add_client(struct golang *go)
 static int find_all(struct golang *go)
 {
 	struct ws_runtime *d = &go->out->desc;
-	int err = go_file__find(&go->file, go->fn, __FUNCTIONS);
+	int err = find_g(go, &d->tls);
 
-	if (err == -EBADMSG)
-		return why(go, "its table of functions cannot be read");
-	if (!err)
-		err = find_text(go);
-	if (!err && !go->out->why[0])
-		err = find_g(go, &d->tls);
 	if (err || go->out->why[0])
 		return err;
 	d->kind = WS_RT_GO;
-	d->go.m = go->off->m;
-	d->go.curg = go->off->curg;
-	d->go.goid = go->off->goid;
-	d->go.ctx = go->off->ctx;
+	d->go.m = go->p.off->m;
+	d->go.curg = go->p.off->curg;
+	d->go.goid = go->p.off->goid;
+	d->go.ctx = go->p.off->ctx;
 	go->out->sites = mem__zalloc(SITES_MAX * sizeof(*go->out->sites));
 	if (!go->out->sites)
 		return -ENOMEM;
 	err = add_new(go);
 	if (!err && !go->out->why[0])
-		err = present(&go->fn[EXIT]) == 1 ? add_entries(go, &go->fn[EXIT], HOOK_GO_EXIT)
-						  : why(go, "it does not end goroutines as known");
+		err = go_program__present(&go->fn[EXIT]) == 1 ? add_entries(go, &go->fn[EXIT], HOOK_GO_EXIT)
+							      : why(go, "it does not end goroutines as known");
 	return err || go->out->why[0] ? err : add_client(go);
 }
 
-static int inspect(struct golang *go)
+static int inspect(struct golang *go, pid_t pid, const struct mapped_file *exe)
 {
-	uint64_t addr;
-	int err = elf_file__open(go->path, &go->elf);
+	const char *reason, *v = go->p.file.version;
+	int err = go_program__open(&go->p, pid, exe, &reason);
 
 	if (err)
-		return err == -ENOMEM ? err : 0;
-	err = go_file__open(&go->file, go->elf, go->path);
-	if (err && err != -EBADMSG)
 		return err == -ENOEXEC ? 0 : err;
-	if (err) {
-		identify(go);
-		return why(go, "its table of functions cannot be read");
-	}
-	if (!elf_file__address(go->elf, go->exe->offset, &addr))
-		return why(go, "its first mapping is no segment of the file");
-	go->bias = go->exe->start - (addr & ~4095ull); /* segments are mapped by whole pages */
-	err = identify(go);
-	return err || go->out->why[0] ? err : find_all(go);
+	snprintf(go->out->version, sizeof(go->out->version), "%s", v[0] ? v : "Go");
+	if (!reason)
+		err = go_program__find(&go->p, go->fn, __FUNCTIONS, &reason);
+	if (reason)
+		return why(go, reason);
+	return err ? err : find_all(go);
 }
 
 int go_process__inspect(pid_t pid, const struct mapped_file *exe, struct runtime *out)
@@ -284,15 +182,15 @@ int go_process__inspect(pid_t pid, const struct mapped_file *exe, struct runtime
 		[SERVE] = ".serverHandler.ServeHTTP",
 	};
 	struct golang *go = mem__zalloc(sizeof(*go));
-	int err = -ENOMEM;
+	int err;
 
 	if (!go)
-		return err;
-	*go = (struct golang){.pid = pid, .exe = exe, .out = out};
+		return -ENOMEM;
+	go->out = out;
 	for (int i = 0; i < __FUNCTIONS; i++)
 		go->fn[i].name = names[i];
-	err = mapped_file__path(exe, pid, go->path) ? inspect(go) : 0;
-	elf_file__close(go->elf);
+	err = inspect(go, pid, exe);
+	go_program__close(&go->p);
 	mem__free(go);
 	return err;
 }

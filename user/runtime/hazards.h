@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 struct hazard {
-	const char *package; /* directory of the package, among those of other packages */
+	const char *package; /* directory of the package, among those of other packages; "": the module is beside them */
 	const char *module;  /* extension module of it that is loaded with it */
 	const char *init;    /* that module's function which the import runs */
 	const char *why;

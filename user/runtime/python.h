@@ -61,6 +61,8 @@ struct python_module {
 int python__add_site(struct python *py, const struct elf_file *elf, const char *path, enum runtime_hook hook, uint64_t fn);
 /* -ENOENT: it has none of them at all; some, or odd ones, are `why`. */
 int python__add_methods(struct python *py, const struct python_module *mod, const struct elf_file *elf, const char *path);
+/* Forgets the sites behind the first n_sites, and why. */
+void python__take_back(struct python *py, size_t n_sites);
 
 int python__why(struct python *py, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

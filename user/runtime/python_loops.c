@@ -15,7 +15,7 @@ struct cython_function {
 	enum runtime_hook first, second; /* the same twice: one only */
 };
 
-#define FUNCTIONS_MAX 4
+#define FUNCTIONS_MAX 5
 
 /* A module whose own C functions are hooked, once it is there. */
 struct cython_module {
@@ -25,12 +25,13 @@ struct cython_module {
 	const struct python_module *methods; /* in the same file, or NULL */
 };
 
-/* uvloop/handles/stream.pyx */
+/* uvloop/handles/stream.pyx, basetransport.pyx */
 static const struct cython_function uvloop_functions[] = {
 	{"__pyx_f_6uvloop_4loop___uv_stream_on_read", HOOK_UV_READ, HOOK_UV_READ_DONE},
 	{"__pyx_f_6uvloop_4loop___uv_stream_buffered_on_read", HOOK_UV_READ, HOOK_UV_READ_DONE},
 	{"__pyx_f_6uvloop_4loop_8UVStream__initiate_write", HOOK_UV_WRITE, HOOK_UV_WRITE},
 	{"__pyx_f_6uvloop_4loop_8UVStream__exec_write", HOOK_UV_FLUSH, HOOK_UV_FLUSHED},
+	{"__pyx_f_6uvloop_4loop_15UVBaseTransport__call_connection_made", HOOK_UV_MADE, HOOK_UV_MADE_DONE},
 };
 
 /* gevent/queue.py: what executors hand work items over with where gevent has put its own in place of the library's. */
@@ -45,7 +46,7 @@ static const struct python_method gevent_methods[] = {
 };
 
 static const struct python_module gevent_queue = {"gevent's queue", gevent_methods, 1};
-static const struct cython_module uvloop = {"uvloop", "/uvloop/loop.", uvloop_functions, 4, NULL};
+static const struct cython_module uvloop = {"uvloop", "/uvloop/loop.", uvloop_functions, 5, NULL};
 static const struct cython_module gevent = {"gevent's queue", "/gevent/_gevent_cqueue.", gevent_functions, 2, &gevent_queue};
 
 static int add_functions(struct python *py, const struct cython_module *mod, const struct elf_file *elf, const char *path,
@@ -119,13 +120,6 @@ static int add_greenlet_end(struct python *py)
 	return err;
 }
 
-static void take_back(struct python *py, size_t n_sites)
-{
-	while (py->out->n_sites > n_sites)
-		mem__free(py->out->sites[--py->out->n_sites].path);
-	py->out->why[0] = '\0';
-}
-
 int python__add_greenlets(struct python *py)
 {
 	size_t had = py->out->n_sites;
@@ -137,14 +131,14 @@ int python__add_greenlets(struct python *py)
 	if (err == -ENOMEM)
 		return err;
 	if (err || py->out->why[0]) {
-		take_back(py, had);
+		python__take_back(py, had);
 		py->out->desc.py.stack = 0;
 		return 0;
 	}
 	had = py->out->n_sites;
 	err = add_cython(py, &gevent);
 	if (!err && py->out->why[0])
-		take_back(py, had);
+		python__take_back(py, had);
 	return err;
 }
 

@@ -22,7 +22,7 @@
 #include "user/runtime/python.h"
 #include "user/runtime/python_offsets.h"
 
-#define SITES_MAX 24
+#define SITES_MAX 32
 #define DYNLOAD "/lib-dynload"
 
 /* Include/methodobject.h */
@@ -39,6 +39,11 @@ static const struct python_method queue_methods[] = {
 	{"get_nowait", "Remove and return an item from the queue without blocking.", HOOK_QUEUE_GET, false},
 };
 
+static const struct python_method deque_methods[] = {
+	{"append", "Add an element to the right side of the deque.", HOOK_DEQUE_PUT, false},
+	{"popleft", "Remove and return the leftmost element.", HOOK_DEQUE_GET, false},
+};
+
 #define METHODS_MAX 4
 
 static const struct python_module modules[] = {
@@ -46,10 +51,13 @@ static const struct python_module modules[] = {
 	{"_queue", queue_methods, 4},
 };
 
+/* Part of the interpreter in every build (Modules/Setup.bootstrap.in). */
+static const struct python_module collections = {"_collections", deque_methods, 2};
+
 static bool is_entry(enum runtime_hook hook)
 {
 	return hook != HOOK_CONTEXT_COPY && hook != HOOK_CONTEXT_NEW && hook != HOOK_QUEUE_GET && hook != HOOK_UV_READ_DONE &&
-	       hook != HOOK_UV_FLUSHED;
+	       hook != HOOK_UV_FLUSHED && hook != HOOK_UV_MADE_DONE;
 }
 
 int python__add_site(struct python *py, const struct elf_file *elf, const char *path, enum runtime_hook hook, uint64_t fn)
@@ -150,7 +158,7 @@ static bool is_module_file(const struct python *py, const struct python_module *
 	size_t n = strlen(mod->name), len = strlen(base);
 	char tag[32];
 
-	if (len < n + 4 || strncmp(base, mod->name, n) != 0 || base[n] != '.' || strcmp(base + len - 3, ".so") != 0)
+	if (len < n + 3 || strncmp(base, mod->name, n) != 0 || base[n] != '.' || strcmp(base + len - 3, ".so") != 0)
 		return false;
 	snprintf(tag, sizeof(tag), ".cpython-3%d-", py->minor);
 	return !strcmp(base + n, ".so") || !strcmp(base + n, ".abi3.so") || !strncmp(base + n, tag, strlen(tag));
@@ -317,12 +325,34 @@ static int add_hazards(struct python *py)
 		for (size_t k = 0; k < n_hazards && !err; k++) {
 			const struct python_module mod = {.name = hazards[k].module};
 
-			if ((size_t)snprintf(dir, sizeof(dir), "%s/%s", last, hazards[k].package) < sizeof(dir) &&
+			if ((size_t)snprintf(dir, sizeof(dir), "%s%s%s", last, hazards[k].package[0] ? "/" : "",
+					     hazards[k].package) < sizeof(dir) &&
 			    !look_in(py, &mod, dir, path))
 				err = add_init(py, &hazards[k], path);
 		}
 	}
 	return err;
+}
+
+void python__take_back(struct python *py, size_t n_sites)
+{
+	while (py->out->n_sites > n_sites)
+		mem__free(py->out->sites[--py->out->n_sites].path);
+	py->out->why[0] = '\0';
+}
+
+/* Without them all else is followed the same. */
+static int add_deques(struct python *py)
+{
+	size_t had = py->out->n_sites;
+	int err = python__add_methods(py, &collections, py->elf, py->path);
+
+	if (err == -ENOMEM)
+		return err;
+	if (err || py->out->why[0])
+		python__take_back(py, had);
+	py->out->n_deques = py->out->n_sites - had;
+	return 0;
 }
 
 /*
@@ -356,5 +386,7 @@ int python__find_sites(struct python *py)
 		err = add_module(py, &modules[i]);
 	if (!err && !py->out->why[0])
 		err = add_hazards(py);
-	return err || py->out->why[0] ? err : python__add_uvloop(py);
+	if (!err && !py->out->why[0])
+		err = python__add_uvloop(py);
+	return err || py->out->why[0] ? err : add_deques(py);
 }

@@ -23,12 +23,14 @@ static bool starts_with(const char *s, const char *prefix)
 static void note_libraries(const struct mapped_files *m, struct runtime *out)
 {
 	out->uvloop = mapped_files__find(m, "/uvloop/loop.");
+	/* aiohttp's server has its requests wait for its tasks; only uvloop reads the next before they wait for it. */
+	out->deques = out->uvloop && mapped_files__find(m, "/aiohttp/");
 	/* A package since 1.0, one module before. */
 	out->greenlet = mapped_files__find(m, "/greenlet/_greenlet.") || mapped_files__find(m, "/greenlet.cpython-");
 	for (size_t i = 0; i < n_hazards && !out->hazard; i++) {
 		char part[64];
 
-		snprintf(part, sizeof(part), "/%s/%s.", hazards[i].package, hazards[i].module);
+		snprintf(part, sizeof(part), "%s%s/%s.", hazards[i].package[0] ? "/" : "", hazards[i].package, hazards[i].module);
 		if (mapped_files__find(m, part))
 			out->hazard = hazards[i].why;
 	}
@@ -160,7 +162,7 @@ int runtime__inspect(pid_t pid, struct runtime *ret)
 		out.desc = (struct ws_runtime){.tgid = (uint32_t)pid};
 		for (size_t i = 0; i < out.n_sites; i++)
 			mem__free(out.sites[i].path);
-		out.n_sites = 0;
+		out.n_sites = out.n_deques = 0;
 	}
 out:
 	if (py)
@@ -172,6 +174,18 @@ out:
 	else
 		*ret = out;
 	return err;
+}
+
+bool runtime__outdated(pid_t pid, const struct runtime *r)
+{
+	struct runtime now = {0};
+	struct mapped_files maps;
+
+	if (r->desc.kind != WS_RT_CPYTHON || mapped_files__read(&maps, pid))
+		return false;
+	note_libraries(&maps, &now);
+	mapped_files__free(&maps);
+	return now.hazard && !r->hazard;
 }
 
 void runtime__free(struct runtime *r)

@@ -127,9 +127,10 @@ int symtab__find(const char *path, const char *const *names, uint64_t *ret_addrs
 	memset(ret_addrs, 0, n * sizeof(*ret_addrs));
 	if (err)
 		return err;
-	while (!err && (scn = elf_nextscn(elf, scn)))
-		if (gelf_getshdr(scn, &h) && h.sh_type == SHT_SYMTAB)
-			err = look(fd, elf, &h, names, ret_addrs, n);
+	while ((scn = elf_nextscn(elf, scn)) && !(gelf_getshdr(scn, &h) && h.sh_type == SHT_SYMTAB))
+		;
+	if (scn) /* there is one; a file that says otherwise is not read for ever */
+		err = look(fd, elf, &h, names, ret_addrs, n);
 	elf_end(elf);
 	close(fd);
 	return err;

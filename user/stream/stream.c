@@ -41,6 +41,7 @@ struct conn {
 	bool abandoned; /* closed by its own end while the peer had not ended its direction */
 	int end_err;
 	bool stopped, announced;
+	bool read_inside; /* encrypted: its plaintext is a connection of its own */
 	uint32_t dial_tid;
 	struct ws_token dial;
 };
@@ -110,6 +111,7 @@ static void conn_free(struct conn *c, uint64_t now)
 	struct stream *s = c->s;
 
 	proto_conn__free(c->proto, now);
+	stats.tls_opaque += c->pub.encrypted && !c->read_inside;
 	if (c->announced)
 		s->next.conn_gone(s->next.ctx, &c->pub, now);
 	HASH_DEL(s->table, c);
@@ -299,6 +301,7 @@ static void sock_fill(struct conn *c, const struct ws_ev_sock *e)
 	if (!i->role || !c->proto)
 		i->role = e->role;
 	i->born = e->flags & WS_SOCK_BORN;
+	i->tls = e->flags & WS_SOCK_TLS;
 	i->netns = e->netns;
 	i->tgid = e->tgid;
 	i->local.port = e->lport;
@@ -313,8 +316,17 @@ static void sock_fill(struct conn *c, const struct ws_ev_sock *e)
 	c->pub.peer_kaddr = e->peer_kaddr;
 	c->dial = e->token;
 	c->dial_tid = e->tid;
-	if (e->kaddr && e->family == AF_UNIX)
+	if (e->kaddr && e->family == AF_UNIX && !i->tls)
 		name_unix(c);
+}
+
+/* The connection's own socket may have shown its handshake before the library's session was known. */
+static void note_plaintext(struct stream *s, const struct ws_ev_sock *e)
+{
+	struct conn *under = conn_find(s, e->kaddr);
+
+	if (under)
+		under->read_inside = true;
 }
 
 static void push_sock(struct stream *s, const struct ws_ev_sock *e)
@@ -335,6 +347,8 @@ static void push_sock(struct stream *s, const struct ws_ev_sock *e)
 		return;
 	}
 	sock_fill(c, e);
+	if (c->pub.info.tls)
+		note_plaintext(s, e);
 	if (!c->announced && !(e->flags & WS_SOCK_CONNECTING)) {
 		c->announced = true;
 		s->next.conn_new(s->next.ctx, &c->pub, e->ev.ts);
@@ -442,16 +456,19 @@ static void push_state(struct stream *s, const struct ws_ev_state *e)
 	}
 }
 
-static void remember(struct direction *d, const struct ws_ev_data *e)
+static void remember(struct direction *d, const struct ws_ev_data *e, uint64_t pos)
 {
 	struct transfer *t = &d->last[d->n++ % TRANSFERS];
 
-	t->pos = e->pos;
+	t->pos = pos;
 	t->len = e->size;
 	t->tgid = e->tgid;
 	t->tid = e->tid;
 	t->flags = e->flags;
 	t->token = e->token;
+	t->wired = e->wire_flags & WS_WIRE_KNOWN;
+	t->wire = e->wire;
+	t->wire_into = e->wire_into;
 	if (e->flags & WS_DATA_CONTEXT)
 		memcpy(&t->ctx, e->data + e->captured, sizeof(t->ctx));
 }
@@ -470,12 +487,17 @@ static void begin_midway(struct conn *c, const struct ws_ev_data *e)
 		proto_conn__skip(c->proto, e->dir, e->pos, 0, e->ev.ts, first || !c->midway);
 }
 
-/* Accounts for what lies between the expected and the actual position. False: this event is too late. */
-static bool close_gap(struct conn *c, const struct ws_ev_data *e)
+/*
+ * Accounts for what lies between the expected and the actual position, *pos. False: this event is too late. Where positions
+ * are a running count two that write at the same time may be told in another order (the pipe that wakes an event loop):
+ * nobody else knows in which they were moved either.
+ */
+static bool close_gap(struct conn *c, const struct ws_ev_data *e, uint64_t *pos)
 {
 	struct direction *d = &c->dir[e->dir];
 	bool lost = e->seq != d->next_seq;
 
+	*pos = e->pos;
 	d->next_seq = e->seq + 1;
 	if (!d->known) {
 		d->known = true;
@@ -484,15 +506,26 @@ static bool close_gap(struct conn *c, const struct ws_ev_data *e)
 			begin_midway(c, e);
 		return true;
 	}
+	if (e->pos < d->next_pos && !c->pub.seqpos) {
+		c->pub.ambiguous = true;
+		*pos = d->next_pos;
+		return true;
+	}
 	if (e->pos < d->next_pos)
 		return false;
 	pass_over(c, e->dir, e->pos, e->ev.ts);
 	return true;
 }
 
-static void feed(struct conn *c, const struct ws_ev_data *e)
+/* RFC 8446, 5.1: a handshake's record. */
+static bool begins_tls(const struct ws_ev_data *e)
 {
-	uint64_t pos = e->pos, rest = e->size;
+	return e->captured >= 3 && e->data[0] == 22 && e->data[1] == 3 && e->data[2] <= 4;
+}
+
+static void feed(struct conn *c, const struct ws_ev_data *e, uint64_t pos)
+{
+	uint64_t rest = e->size;
 
 	if (e->skipped && !c->stopped) {
 		proto_conn__skip(c->proto, e->dir, pos, e->skipped, e->ev.ts, false);
@@ -518,6 +551,7 @@ static void feed(struct conn *c, const struct ws_ev_data *e)
 static void push_data(struct stream *s, const struct ws_ev_data *e)
 {
 	struct conn *c = conn_find(s, e->sock);
+	uint64_t pos;
 
 	if (!c)
 		c = conn_new(s, e->sock);
@@ -538,7 +572,7 @@ static void push_data(struct stream *s, const struct ws_ev_data *e)
 	}
 	if (e->flags & WS_DATA_AMBIGUOUS)
 		c->pub.ambiguous = true;
-	if (!close_gap(c, e)) {
+	if (!close_gap(c, e, &pos)) {
 		stats__drop(ST_STREAM, DROP_STALE, 1);
 		return;
 	}
@@ -551,11 +585,15 @@ static void push_data(struct stream *s, const struct ws_ev_data *e)
 			unix_wane(s, c, e->ev.ts);
 		return;
 	}
-	remember(&c->dir[e->dir], e);
+	remember(&c->dir[e->dir], e, pos);
+	if (e->wire_flags & WS_WIRE_VERSION)
+		c->pub.info.tls_version = (e->wire_flags & WS_WIRE_VERSION) >> WS_WIRE_VERSION_SHIFT;
 	if (e->dir == WS_RX)
 		s->next.ingress(s->next.ctx, &c->pub, e);
-	feed(c, e);
-	c->dir[e->dir].next_pos = e->pos + e->size;
+	if (e->seq == 0 && begins_tls(e))
+		c->pub.encrypted = true;
+	feed(c, e, pos);
+	c->dir[e->dir].next_pos = pos + e->size;
 	if (c->list == &s->waning)
 		unix_wane(s, c, e->ev.ts);
 }

@@ -24,6 +24,8 @@ struct transfer {
 	uint32_t len;
 	uint32_t tgid, tid;
 	uint8_t flags; /* WS_DATA_* */
+	bool wired;	/* TLS: where its record begins on the wire is known, and how far into that these bytes are */
+	uint32_t wire, wire_into;
 	struct ws_token token;
 	struct ws_context ctx; /* what the kernel read in these bytes, if flags has WS_DATA_CONTEXT */
 };
@@ -36,6 +38,7 @@ struct stream_conn {
 	uint32_t peer_tgid;	    /* AF_UNIX, server: who connected; 0: not known */
 	uint64_t ended_ts;	    /* when one of its ends was seen to have ended it; 0: none was */
 	struct match_conn *match;   /* owned by the matcher */
+	bool encrypted;		    /* its first bytes were a TLS handshake's */
 	bool ambiguous;		    /* concurrent callers moved positions: no join on this connection */
 	const struct transfer *newest; /* while msg() tells of a request: what brought the end of its head */
 };

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""aiohttp, server and client: one long-lived task per connection; awaited, gathered, in the executor, a task of its own."""
+"""aiohttp, server and client: one long-lived task per connection; awaited, gathered, in the executor, a task of its own.
+With CERT over HTTPS, both ways."""
 import asyncio
 import os
+import ssl
 
 import aiohttp
 import requests
@@ -53,4 +55,8 @@ if os.environ.get("UVLOOP"):
 application = web.Application()
 application.cleanup_ctx.append(clients)
 application.router.add_get("/r/{rid}/n0", hop)
-web.run_app(application, host="127.0.0.1", port=int(os.environ["PORT"]), print=None)
+own = None
+if "CERT" in os.environ:
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(os.environ["CERT"], os.environ["KEY"])
+web.run_app(application, host="127.0.0.1", port=int(os.environ["PORT"]), ssl_context=own, print=None)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is asked: answers everything after 0 to 8 ms, so that requests overlap and overtake each other; with SLOW one path in
-eight after 0.6 s the first time. When it is told to end it leaves in LOG what it was asked: the truth."""
+eight after 0.6 s the first time; with CERT over HTTPS. When it is told to end it leaves in LOG what it was asked: the truth."""
 import asyncio
 import os
 import random
 import signal
+import ssl
 import zlib
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -37,7 +38,11 @@ class Leaf(asyncio.Protocol):
 
 async def main():
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Leaf, "127.0.0.1", int(os.environ["PORT"]), backlog=4096)
+    tls = None
+    if "CERT" in os.environ:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(os.environ["CERT"], os.environ["KEY"])
+    server = await loop.create_server(Leaf, "127.0.0.1", int(os.environ["PORT"]), backlog=4096, ssl=tls)
     done = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, done.set)
     await done.wait()

@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // Node.js, its own server and clients: awaited, at once, by fetch (undici), after a body, after a file, by name.
-// MODE: what stands between a request and its calls.
+// MODE: what stands between a request and its calls. With CERT over HTTPS, both ways.
 "use strict";
 const dns = require("dns");
 const fs = require("fs");
 const http = require("http");
+const https = require("https");
 const { setTimeout: sleep } = require("timers/promises");
 
 const LEAF = process.env.LEAF;
+const FILE = process.env.FILE; // takes longer than most calls
 const POOL = Number(process.env.POOL || Infinity);
 const MODE = process.env.MODE || "";
 const TIMEOUT = 1000 * Number(process.env.TIMEOUT || 60);
-const agent = new http.Agent({ keepAlive: !process.env.CLOSE, maxSockets: POOL });
+const { CERT, KEY } = process.env;
+const web = CERT ? https : http;
+const agent = new web.Agent({ keepAlive: !process.env.CLOSE, maxSockets: POOL });
 
 function ask(rid, leg, options) {
 	return new Promise((resolve, reject) => {
-		http.get(`${LEAF}/r/${rid}/${leg}`, { agent, ...options }, (res) => {
+		web.get(`${LEAF}/r/${rid}/${leg}`, { agent, ...options }, (res) => {
 			res.resume();
 			res.on("end", resolve);
 		}).on("error", reject);
@@ -101,6 +105,22 @@ const modes = {
 		await get(rid, "n1b");
 		await sleep(1);
 	},
+	// A limit beside what the thread pool does, which mostly takes longer: its end hides whose turns the limit used.
+	async beside(rid) {
+		await Promise.all([limit(() => ask(rid, "n1a")), fs.promises.readFile(FILE)]);
+	},
+	// The same, begun in the turn of another call.
+	async behind(rid) {
+		await limit(() => get(rid, "n1a"));
+		await Promise.all([fs.promises.readFile(FILE), limit(() => ask(rid, "n1b"))]);
+	},
+	// Two kinds of handlers with a limit in common.
+	async kinds(rid) {
+		if (rid.charCodeAt(rid.length - 1) % 2)
+			return Promise.all([limit(() => get(rid, "n1a")), get(rid, "n1b")]);
+		await limit(() => get(rid, "n1a"));
+		return get(rid, "n1b");
+	},
 	// Answered at once, and goes on.
 	late(rid) {
 		setTimeout(() => get(rid, "n1b"), 20);
@@ -108,7 +128,8 @@ const modes = {
 	},
 };
 
-http.createServer({ keepAliveTimeout: 600_000 }, async (req, res) => {
+const own = CERT ? { cert: fs.readFileSync(CERT), key: fs.readFileSync(KEY) } : {};
+web.createServer({ keepAliveTimeout: 600_000, ...own }, async (req, res) => {
 	const rid = req.url.split("/")[2];
 	req.resume();
 	try {

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nothing but the standard library, for every interpreter from 3.8: asyncio streams, one task per connection.
 
-Awaited, gathered, a task of its own, and http.client in the executor.
+Awaited, gathered, a task of its own, and http.client in the executor. With CERT over HTTPS, both ways.
 """
 import asyncio
 import http.client
 import os
 import socket
+import ssl
 import urllib.parse
 
 LEAF = urllib.parse.urlsplit(os.environ["LEAF"])
@@ -14,10 +15,15 @@ serving = set()  # before 3.12 nothing holds a task that waits for a stream: the
 
 
 TIMEOUT = float(os.environ.get("TIMEOUT", "60"))
+TRUST = OWN = None
+if "CERT" in os.environ:
+    TRUST = ssl.create_default_context(cafile=os.environ["CA"])
+    OWN = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    OWN.load_cert_chain(os.environ["CERT"], os.environ["KEY"])
 
 
 async def ask(path):
-    reader, writer = await asyncio.open_connection(LEAF.hostname, LEAF.port)
+    reader, writer = await asyncio.open_connection(LEAF.hostname, LEAF.port, ssl=TRUST)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: leaf\r\nConnection: close\r\n\r\n".encode())
     try:
         await writer.drain()
@@ -34,7 +40,8 @@ async def fetch(path):
 
 
 def ask_blocking(path, timeout):
-    c = http.client.HTTPConnection(LEAF.hostname, LEAF.port, timeout=timeout)
+    c = (http.client.HTTPSConnection(LEAF.hostname, LEAF.port, timeout=timeout, context=TRUST) if TRUST else
+         http.client.HTTPConnection(LEAF.hostname, LEAF.port, timeout=timeout))
     try:
         c.request("GET", path)
         c.getresponse().read()
@@ -69,7 +76,7 @@ async def serve(reader, writer):
 
 
 async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", int(os.environ["PORT"]), backlog=1024)
+    server = await asyncio.start_server(serve, "127.0.0.1", int(os.environ["PORT"]), backlog=1024, ssl=OWN)
     async with server:
         await server.serve_forever()
 

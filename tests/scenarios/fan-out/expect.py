@@ -21,6 +21,9 @@ def tree(version):
         (CLIENT, "upstream", "/check-two"): (SERVER, "upstream", api),
         (SERVER, "service1", "/check-one"): (CLIENT, "upstream", "/check-one"),
         (SERVER, "service2", "/check-two"): (CLIENT, "upstream", "/check-two"),
+        # the sites themselves are others': their calls are seen inside TLS
+        (CLIENT, "service1", "/site-one"): (SERVER, "service1", "/check-one"),
+        (CLIENT, "service2", "/site-two"): (SERVER, "service2", "/check-two"),
         (CLIENT, "service1", "/api/log"): (SERVER, "service1", "/check-one"),
         (CLIENT, "service2", "/api/log"): (SERVER, "service2", "/check-two"),
         # two of them: each hangs under the client of its own service
@@ -74,14 +77,14 @@ def check(spans, clicks, one_at_a_time=True):
         of[click_of(s)].append(s)
     known = len(tree("/check-sites")) + 1  # /api/log is served twice
     for click, version in clicks.items():
-        plain = [s for s in of[click] if not s.attrs.get("url.full", "").startswith("https:") and s.service != "site"]
-        check_click(click, version, plain, by_id, problems, one_at_a_time)
-        if len(plain) > known:
-            problems.append(f"click {click}: {len(plain)} spans, not {known}")
-        tls = [s for s in of[click] if s not in plain]
-        if not tls:
-            gaps["calls over TLS are not seen (2 for each click)"] += 1
-        ids = {s.id for s in plain}
+        mine = of[click]
+        check_click(click, version, mine, by_id, problems, one_at_a_time)
+        if len(mine) > known:
+            problems.append(f"click {click}: {len(mine)} spans, not {known}")
+        over_tls = [s for s in mine if s.attrs.get("url.full", "").startswith("https:")]
+        if len(over_tls) != 2 or {s.attrs.get("http.response.status_code") for s in over_tls} != {200}:
+            problems.append(f"click {click}: over HTTPS: {over_tls}, not two that were answered by 200")
+        ids = {s.id for s in mine}
         if not [s for s in spans if s.attrs.get("db.system.name") == "postgresql" and s.parent in ids]:
             gaps["the INSERT under /api/log is not seen (2 for each click)"] += 1
     if one_at_a_time:

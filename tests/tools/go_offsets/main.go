@@ -13,12 +13,14 @@ import (
 	"debug/elf"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
 var wanted = []struct{ structure, field string }{
 	{"runtime.g", "m"}, {"runtime.g", "goid"}, {"runtime.m", "g0"}, {"runtime.m", "curg"},
 	{"net/http.Request", "ctx"},
+	{"crypto/tls.Conn", "vers"}, {"crypto/tls.Conn", "input"}, {"crypto/tls.Conn", "rawInput"},
 }
 
 func offsets(path string) ([]int64, error) {
@@ -31,7 +33,10 @@ func offsets(path string) ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := []int64{-1, -1, -1, -1, -1}
+	out := make([]int64, len(wanted))
+	for i := range out {
+		out[i] = -1
+	}
 	for r := d.Reader(); ; {
 		e, err := r.Next()
 		if err != nil {
@@ -68,13 +73,13 @@ func main() {
 		if err == nil {
 			var at []int64
 			at, err = offsets(path)
-			if err == nil && (at[0] < 0 || at[1] < 0 || at[2] != 0 || at[3] < 0 || at[4] < 0) {
+			if err == nil && (slices.Contains(at, -1) || at[2] != 0) {
 				err = fmt.Errorf("fields are missing, or m.g0 is not the first: %v", at)
 			}
 			if err == nil {
 				minor := strings.Split(strings.TrimPrefix(info.GoVersion, "go1."), ".")[0]
-				fmt.Printf("\t[%s] = { .m = %d, .goid = %d, .curg = %d, .ctx = %d }, /* %s */\n", minor, at[0], at[1],
-					at[3], at[4], info.GoVersion)
+				fmt.Printf("\t[%s] = { .m = %d, .goid = %d, .curg = %d, .ctx = %d, .vers = %d, .input = %d, .raw = %d }, /* %s */\n",
+					minor, at[0], at[1], at[3], at[4], at[5], at[6], at[7], info.GoVersion)
 			}
 		}
 		if err != nil {

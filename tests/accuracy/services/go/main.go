@@ -2,7 +2,7 @@
 
 // net/http, server and client: calls made by the handler, by an errgroup, by a goroutine; by workers that were
 // there before, or that a request was the first to need; after the answer; with the request's context, by whichever
-// goroutine; and through httputil.ReverseProxy. MODE says which.
+// goroutine; and through httputil.ReverseProxy. MODE says which. CERT and KEY: over TLS.
 package main
 
 import (
@@ -203,5 +203,9 @@ func main() {
 	if os.Getenv("MODE") == "proxy" {
 		h = proxy()
 	}
-	panic(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), h))
+	addr := "127.0.0.1:" + os.Getenv("PORT")
+	if cert := os.Getenv("CERT"); cert != "" {
+		panic(http.ListenAndServeTLS(addr, cert, os.Getenv("KEY"), h))
+	}
+	panic(http.ListenAndServe(addr, h))
 }

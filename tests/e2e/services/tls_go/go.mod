@@ -1,0 +1,3 @@
+module wirespan.test/tls_go
+
+go 1.18
