@@ -9,9 +9,12 @@
  *
  * So does a call of a task that waited and was woken by the read of its request, where nothing tells whether that task is
  * the connection's own: one that was there from the start, or that a connection was the first to need, takes what others
- * have left as well, and answers them. Nothing tells until several tasks have answered, each on its own connection, and
- * once one has answered on another's.
+ * have left as well, and answers them. Nothing tells until several tasks of that server have answered, each on its own connection,
+ * and once one has answered on another's.
  */
+#include <sys/socket.h>
+
+#include "user/base/hash.h"
 #include "user/match/exchange.h"
 
 /* The newest so many of a process are kept … */
@@ -124,23 +127,45 @@ static void refuse_woken(struct exchange **at, uint32_t tgid, uint32_t woken)
 	}
 }
 
-/* One that served another connection, which is still there, serves several; else it has the name of one that is gone. */
-static void note_own_task(struct match *m, struct proc *p, uint32_t task, uint64_t sock)
+/* Where this end listens, never 0: a process may have several servers, each with tasks of another kind. */
+static uint64_t server_of(const struct conn_info *c)
 {
-	for (uint32_t i = 0; p && i < OWN_TASKS; i++) {
-		if (p->own_tasks[i].task && p->own_tasks[i].task != task)
+	uint64_t port = c->local.port;
+
+	return 1 | (c->family == AF_UNIX ? hash__bytes64(0, c->path, strlen(c->path)) : hash__bytes64(c->netns, &port, sizeof(port)));
+}
+
+static struct own_tasks *own_tasks_of(struct proc *p, uint64_t server)
+{
+	for (uint32_t i = 0; p && i < OWN_SERVERS; i++)
+		if (!p->own_tasks[i].server || p->own_tasks[i].server == server)
+			return &p->own_tasks[i];
+	return NULL;
+}
+
+/* One that served another connection, which is still there, serves several; else it has the name of one that is gone. */
+static void note_own_task(struct match *m, struct proc *p, const struct conn_info *c, uint32_t task)
+{
+	uint64_t server = server_of(c);
+	struct own_tasks *own = own_tasks_of(p, server);
+
+	for (uint32_t i = 0; own && i < OWN_TASKS; i++) {
+		if (own->at[i].task && own->at[i].task != task)
 			continue;
-		if (p->own_tasks[i].task && p->own_tasks[i].sock != sock)
-			p->gathers |= stream__find(m->opts.stream(m->opts.ctx), p->own_tasks[i].sock) != NULL;
-		p->own_tasks[i].task = task;
-		p->own_tasks[i].sock = sock;
+		if (own->at[i].task && own->at[i].sock != c->id)
+			p->gathers |= stream__find(m->opts.stream(m->opts.ctx), own->at[i].sock) != NULL;
+		own->server = server;
+		own->at[i].task = task;
+		own->at[i].sock = c->id;
 		return;
 	}
 }
 
-bool after__has_own_tasks(const struct proc *p)
+bool after__has_own_tasks(const struct exchange *server)
 {
-	return p && p->own_tasks[OWN_TASKS - 1].task && !p->gathers;
+	const struct own_tasks *own = server->conn ? own_tasks_of(server->proc, server_of(&server->conn->pub->info)) : NULL;
+
+	return own && own->at[OWN_TASKS - 1].task && !server->proc->gathers;
 }
 
 /* The task that a read on another connection has woken answers here: what it calls is not that connection's only. */
@@ -153,7 +178,7 @@ static void woken_answers(struct exchange *server, const struct ws_token *t)
 	if (!server->conn)
 		return;
 	if (server->conn->pub == sc) {
-		note_own_task(server->m, server->proc, t->by, t->sock);
+		note_own_task(server->m, server->proc, &sc->info, t->by);
 		return;
 	}
 	if (server->proc)

@@ -146,6 +146,7 @@ struct came {
 
 /* So many tasks that serve a connection each say that this is how the process serves. */
 #define OWN_TASKS 4
+#define OWN_SERVERS 4 /* of one process; of others it is not known */
 
 /* A process that serves or calls something. */
 struct proc {
@@ -169,10 +170,13 @@ struct proc {
 	struct recent abandoned; /* request_key of requests that their peer has given up (content.c) */
 	struct recent own_calls; /* … of calls that nobody had asked for */
 	struct after *after;	 /* requests that have ended in contexts of their own, NULL before the first */
-	struct {
-		uint32_t task; /* 0: free */
-		uint64_t sock;
-	} own_tasks[OWN_TASKS]; /* woken by reads, they have answered what was read, each on a connection of its own */
+	struct own_tasks {
+		uint64_t server; /* where it listens, 0: free */
+		struct {
+			uint32_t task; /* 0: free */
+			uint64_t sock;
+		} at[OWN_TASKS];
+	} own_tasks[OWN_SERVERS]; /* woken by reads, they have answered what was read, each on a connection of its own */
 	bool gathers;		 /* one has answered another connection too */
 	struct recent over;	 /* … of requests that have ended, read by goroutines or virtual threads */
 	uint64_t crossed_until;	  /* requests were answered in each other's turns */
@@ -286,8 +290,8 @@ void after__ended(struct exchange *server, bool aborted);
 bool after__find(struct match *m, struct exchange *x, const struct ws_token *t);
 /* Its request was answered by the task that made this call: has that one answered none of the others? */
 void after__await_others(struct exchange *x);
-/* Is it known that the tasks which reads wake in this process serve one connection each? */
-bool after__has_own_tasks(const struct proc *p);
+/* Is it known that the tasks which reads of this server's connections wake serve one connection each? */
+bool after__has_own_tasks(const struct exchange *server);
 void after__tick(struct match *m, uint64_t now);
 void after__free(struct proc *p);
 

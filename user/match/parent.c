@@ -303,7 +303,7 @@ static bool has_stayed(const struct exchange *x)
 /* By a task that was woken, and may serve several connections. */
 static bool may_be_others(struct exchange *x, const struct exchange *server)
 {
-	x->unsure |= x->woken && !x->taken && !server->fiber && !after__has_own_tasks(server->proc);
+	x->unsure |= x->woken && !x->taken && !server->fiber && !after__has_own_tasks(server);
 	return x->unsure;
 }
 
