@@ -513,6 +513,27 @@ static __always_inline struct tls_session *find_session(struct xfer *x, struct s
 }
 
 /*
+ * Are these the session's first bytes, those of its client, and more than a record's head, which may be read by itself?
+ */
+static __always_inline bool is_hello(struct tls_session *s, const struct xfer *x)
+{
+	bool hello = s->hello && x->dir == (s->st.role == WS_ROLE_SERVER ? WS_RX : WS_TX);
+
+	if (!hello || x->size > TLS_HEADER)
+		s->hello = 0;
+	return hello && x->size > TLS_HEADER;
+}
+
+/* … they are told of as no text of the connection. */
+static __always_inline void tell_hello(struct xfer *x, const struct seen *o)
+{
+	count(WS_K_IN, 1);
+	x->want = x->size < cfg.capture ? x->size : cfg.capture;
+	x->sock = o->st->id;
+	emit_transfer(o->ts);
+}
+
+/*
  * Is this socket a TLS session's? What it moved is ciphertext then, and done with; that nothing moves any more (x->size
  * 0) is told of the plaintext's connection, to which `o` leads from here on.
  */
@@ -536,6 +557,8 @@ static __always_inline bool is_ciphertext(struct xfer *x, struct seen *o, struct
 		tls_wire(s, x, o->sk);
 	else if (s->carried && !inside && x->size && x->dir == WS_RX && s->st.role == WS_ROLE_SERVER)
 		tls_note_records(s, x, o->sk, trusted ? first_byte(x) : 0);
+	if (x->size && s->hello && is_hello(s, x) && trusted)
+		x->wire_flags = WS_WIRE_HELLO;
 	o->session = o->st->session;
 	o->seqpos = s->seqpos;
 	o->st = &s->st;
@@ -666,6 +689,10 @@ static __always_inline void capture(const struct moved *m)
 	if (is_ciphertext(x, &o, task, trusted)) {
 		if (x->size && x->dir == WS_TX && o.ts->held.session) {
 			tell_held(x, &o, task);
+			return;
+		}
+		if (x->wire_flags & WS_WIRE_HELLO && !o.st->stopped) {
+			tell_hello(x, &o);
 			return;
 		}
 		if (x->size || o.st->stopped) {

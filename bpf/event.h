@@ -111,6 +111,7 @@ enum ws_dir { WS_RX, WS_TX };
 #define WS_WIRE_KNOWN 0x01 /* `wire` holds */
 #define WS_WIRE_VERSION 0x0700 /* of TLS: the second byte of its number (RFC 8446, 4.1.2: 1.0 is 0x0301, 1.3 is 0x0304); 0: not known */
 #define WS_WIRE_VERSION_SHIFT 8
+#define WS_WIRE_HELLO 0x02 /* no text: the connection's ClientHello (RFC 8446, 4.1.2), with its record's head or without; has no position */
 
 /* The first valid trace context in the captured bytes of a read on an accepted connection. */
 struct ws_context {

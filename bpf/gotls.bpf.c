@@ -150,12 +150,11 @@ static __always_inline void record_read(struct tls_session *s, __u64 raw, __u64 
 {
 	__u64 buf = user_word(raw), len = user_word(raw + SLICE_LEN), off = user_word(raw + READ_AT);
 	__u64 record = record_of(text, buf, buf + off);
-	struct tcp_sock *tp = (struct tcp_sock *)s->sk;
 
 	s->known[WS_RX] = record && s->seqpos;
 	s->into = 0;
 	if (s->known[WS_RX])
-		s->at[WS_RX] = BPF_CORE_READ(tp, copied_seq) - (__u32)(buf + len - record);
+		s->at[WS_RX] = wire_read((struct sock *)s->sk) - (__u32)(buf + len - record);
 }
 
 /*

@@ -302,7 +302,8 @@ struct tls_session {
 	__u8 seqpos;  /* positions of the socket are TCP sequence numbers */
 	/* carried, RX: the records of the last transfer, if it was made of whole ones */
 	__u8 n_records, next_record;
-	__u8 pad[3];
+	__u8 hello; /* its ClientHello is to come */
+	__u8 pad[2];
 	__u32 version; /* Go: as WS_WIRE_VERSION, 0: not read yet */
 	struct {
 		__u32 at, len; /* sequence number of its head; bytes behind that */

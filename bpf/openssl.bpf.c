@@ -74,6 +74,13 @@ int rt_tls_write_ex(struct pt_regs *regs)
 	return tls_enter(regs, TLS_WRITE, PT_REGS_PARM4(regs));
 }
 
+/* (session, buffer, size, flags, where the number of bytes goes) */
+SEC("uprobe")
+int rt_tls_write_ex2(struct pt_regs *regs)
+{
+	return tls_enter(regs, TLS_WRITE, PT_REGS_PARM5(regs));
+}
+
 static __always_inline void plaintext(struct thread_state *ts, struct task_struct *task, __u32 size, __u64 cookie)
 {
 	struct tls_session *s = tls_session_of(ts->tls.session, task);

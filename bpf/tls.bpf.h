@@ -86,6 +86,7 @@ static APART struct tls_session *tls_bind(__u64 session, struct task_struct *tas
 	s->st.tid = st->tid;
 	s->st.role = st->role;
 	s->st.born = st->born && handshake;
+	s->hello = handshake;
 	s->st.dial = st->dial;
 	s->st.dialled = st->role == WS_ROLE_CLIENT && s->st.born;
 	s->st.awaiting = s->st.dialled;
@@ -96,12 +97,21 @@ static APART struct tls_session *tls_bind(__u64 session, struct task_struct *tas
 	return s;
 }
 
+/* Up to where on the wire a socket's bytes were read: tcp_recvmsg() steps over a FIN that it reaches. */
+static __always_inline __u32 wire_read(struct sock *sk)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+	__u32 end = BPF_CORE_READ(tp, copied_seq);
+
+	return end - (BPF_CORE_READ(sk, sk_shutdown) & RCV_SHUTDOWN && end == BPF_CORE_READ(tp, rcv_nxt));
+}
+
 /* Where on the wire the bytes of a socket begin that just moved. */
 static __always_inline __u32 wire_position(struct sock *sk, const struct xfer *x)
 {
 	struct tcp_sock *tp = (struct tcp_sock *)sk;
 
-	return (x->dir == WS_TX ? BPF_CORE_READ(tp, write_seq) : BPF_CORE_READ(tp, copied_seq)) - x->behind - x->size;
+	return (x->dir == WS_TX ? BPF_CORE_READ(tp, write_seq) : wire_read(sk)) - x->behind - x->size;
 }
 
 /*

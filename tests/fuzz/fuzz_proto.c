@@ -19,6 +19,7 @@
 #include "user/base/mem.h"
 #include "user/proto/http1.h"
 #include "user/proto/proto.h"
+#include "user/proto/tls_hello.h"
 
 #define BUFFERED_MAX (2 * 64 * 1024)
 
@@ -68,20 +69,33 @@ static void tail(struct proto_conn *p, enum ws_dir dir, const uint8_t *data, siz
 	*pos += n;
 }
 
-static void push(struct proto_conn *p, enum ws_dir dir, const uint8_t *data, size_t n, size_t piece, uint64_t *pos,
+/* Any bytes may stand where a TLS client's first ones are looked for. */
+static bool name_is_sound(const uint8_t *data, size_t n)
+{
+	struct str name = tls_hello__server_name(data, n);
+
+	return !name.len || (name.len < n && (const uint8_t *)name.p > data && (const uint8_t *)name.p + name.len <= data + n);
+}
+
+static bool push(struct proto_conn *p, enum ws_dir dir, const uint8_t *data, size_t n, size_t piece, uint64_t *pos,
 		 uint64_t ts)
 {
+	bool sound = true;
+
+
 	while (n) {
 		size_t len = piece && piece < n ? piece : n;
 		uint8_t *copy = malloc(len);
 
 		memcpy(copy, data, len);
 		proto_conn__push(p, dir, copy, len, *pos, ts);
+		sound = sound && name_is_sound(copy, len);
 		free(copy);
 		*pos += len;
 		data += len;
 		n -= len;
 	}
+	return sound;
 }
 
 static void converse(struct run *r, struct proto_conn *p, const uint8_t *data, size_t size, size_t piece)
@@ -105,8 +119,8 @@ static void converse(struct run *r, struct proto_conn *p, const uint8_t *data, s
 			n = n < size ? n : size;
 			if (op == 4 && n)
 				tail(p, dir, data, n, &pos[dir], ts);
-			else
-				push(p, dir, data, n, piece, &pos[dir], ts);
+			else if (!push(p, dir, data, n, piece, &pos[dir], ts))
+				r->check.wrong = "a server's name beside the bytes";
 			data += n;
 			size -= n;
 		}

@@ -57,14 +57,20 @@ void mem__free(void *p)
 	errno = saved;
 }
 
+char *mem__strndup(const char *s, size_t n)
+{
+	char *copy = mem__alloc(n + 1);
+
+	if (copy) {
+		memcpy(copy, s, n);
+		copy[n] = '\0';
+	}
+	return copy;
+}
+
 char *mem__strdup(const char *s)
 {
-	size_t size = strlen(s) + 1;
-	char *copy = mem__alloc(size);
-
-	if (copy)
-		memcpy(copy, s, size);
-	return copy;
+	return mem__strndup(s, strlen(s));
 }
 
 void mem__trim(void)

@@ -11,6 +11,8 @@ void *mem__zalloc(size_t size);
 void *mem__realloc(void *p, size_t size);
 void mem__free(void *p);		   /* NULL ok */
 char *mem__strdup(const char *s);
+/* n bytes and a NUL. */
+char *mem__strndup(const char *s, size_t n);
 
 /* Gives back to the kernel what was freed. */
 void mem__trim(void);

@@ -19,6 +19,7 @@ struct conn_info {
 	enum ws_role role;
 	bool born;	  /* seen from its first byte */
 	bool tls;	  /* plaintext of an encrypted connection */
+	char *sni;	  /* … the host that its client asked for, NUL-terminated; NULL: not known */
 	uint8_t tls_version; /* … of TLS 1.0 (1) to 1.3 (4); 0: not known */
 	uint32_t netns;
 	uint32_t tgid;	  /* last process that moved bytes on it */

@@ -368,6 +368,10 @@ static void add_server_side(struct list *l, const struct http1_head *h, const st
 		add_str(l, "url.query", url__redact_query(t->query, redacted_buf));
 	add_str(l, "url.scheme", scheme);
 	host = split_port(host, &port);
+	if (!host.len && c->sni) {
+		host = str__of(c->sni);
+		port = c->local.port;
+	}
 	if (host.len) {
 		add_str(l, "server.address", host);
 		if (!t->connect || port)
@@ -386,7 +390,10 @@ static void add_client_side(struct list *l, const struct http1_head *h, const st
 	int port;
 	struct str host = split_port(t->authority.len ? t->authority : h->host, &port);
 
-	if (!host.len) {
+	if (!host.len && c->sni) {
+		host = str__of(c->sni);
+		port = c->remote.port;
+	} else if (!host.len) {
 		host = remote_text(c, p);
 		port = c->family == AF_UNIX ? 0 : c->remote.port;
 	}

@@ -8,6 +8,7 @@
 #include "user/base/mem.h"
 #include "user/model/stats.h"
 #include "user/proto/proto.h"
+#include "user/proto/tls_hello.h"
 
 /* Transfers remembered per direction, to name the one that moved the first byte of a message. */
 #define TRANSFERS 8
@@ -121,6 +122,7 @@ static void conn_free(struct conn *c, uint64_t now)
 		HASH_DELETE(hk, s->by_kaddr, c);
 	list_unlink(c->list, c);
 	s->count--;
+	mem__free(c->pub.info.sni);
 	mem__free(c);
 }
 
@@ -321,12 +323,17 @@ static void sock_fill(struct conn *c, const struct ws_ev_sock *e)
 }
 
 /* The connection's own socket may have shown its handshake before the library's session was known. */
-static void note_plaintext(struct stream *s, const struct ws_ev_sock *e)
+static void note_plaintext(struct stream *s, struct conn *c, uint64_t socket)
 {
-	struct conn *under = conn_find(s, e->kaddr);
+	struct conn *under = conn_find(s, socket);
 
-	if (under)
-		under->read_inside = true;
+	if (!under)
+		return;
+	under->read_inside = true;
+	if (!c->pub.info.sni) {
+		c->pub.info.sni = under->pub.info.sni;
+		under->pub.info.sni = NULL;
+	}
 }
 
 static void push_sock(struct stream *s, const struct ws_ev_sock *e)
@@ -348,7 +355,7 @@ static void push_sock(struct stream *s, const struct ws_ev_sock *e)
 	}
 	sock_fill(c, e);
 	if (c->pub.info.tls)
-		note_plaintext(s, e);
+		note_plaintext(s, c, e->kaddr);
 	if (!c->announced && !(e->flags & WS_SOCK_CONNECTING)) {
 		c->announced = true;
 		s->next.conn_new(s->next.ctx, &c->pub, e->ev.ts);
@@ -517,10 +524,12 @@ static bool close_gap(struct conn *c, const struct ws_ev_data *e, uint64_t *pos)
 	return true;
 }
 
-/* RFC 8446, 5.1: a handshake's record. */
-static bool begins_tls(const struct ws_ev_data *e)
+static void note_hello(struct conn *c, const struct ws_ev_data *e)
 {
-	return e->captured >= 3 && e->data[0] == 22 && e->data[1] == 3 && e->data[2] <= 4;
+	struct str name = tls_hello__server_name(e->data, e->captured);
+
+	if (name.len && !c->pub.info.sni)
+		c->pub.info.sni = mem__strndup(name.p, name.len); /* without memory it is not known */
 }
 
 static void feed(struct conn *c, const struct ws_ev_data *e, uint64_t pos)
@@ -566,6 +575,11 @@ static void push_data(struct stream *s, const struct ws_ev_data *e)
 		stats__out(ST_STREAM, 1);
 		return;
 	}
+	if (e->wire_flags & WS_WIRE_HELLO) {
+		note_hello(c, e);
+		stats__out(ST_STREAM, 1);
+		return;
+	}
 	if (!c->announced) { /* its announcement was lost */
 		c->announced = true;
 		s->next.conn_new(s->next.ctx, &c->pub, e->ev.ts);
@@ -590,8 +604,10 @@ static void push_data(struct stream *s, const struct ws_ev_data *e)
 		c->pub.info.tls_version = (e->wire_flags & WS_WIRE_VERSION) >> WS_WIRE_VERSION_SHIFT;
 	if (e->dir == WS_RX)
 		s->next.ingress(s->next.ctx, &c->pub, e);
-	if (e->seq == 0 && begins_tls(e))
+	if (e->seq == 0 && tls_hello__begins(e->data, e->captured)) {
 		c->pub.encrypted = true;
+		note_hello(c, e);
+	}
 	feed(c, e, pos);
 	c->dir[e->dir].next_pos = pos + e->size;
 	if (c->list == &s->waning)
