@@ -36,10 +36,10 @@ class Sites:
         return self.services.start([(build or golang.Build(SERVICES / "tls_go")).program()], "go", port=port,
                                    env={"PORT": port, **self.id, **env})
 
-    def nginx(self, port, body="return 200 ok;", workers=1):
+    def nginx(self, port, body="return 200 ok;", workers=1, more="ssl_protocols TLSv1.2;"):
         return self.services.nginx(f"""proxy_ssl_session_reuse on;
             server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {self.id['CERT']}; ssl_certificate_key {self.id['KEY']};
-                      ssl_protocols TLSv1.2; location / {{ {body} }} }}""", port=port, workers=workers)
+                      {more} location / {{ {body} }} }}""", port=port, workers=workers)
 
     def gunicorn(self, port, workers=1, **env):
         return gunicorn(self.services, "--certfile", self.id["CERT"], "--keyfile", self.id["KEY"], "--workers", str(workers),
@@ -202,7 +202,7 @@ def test_linked_in(sites, start, tag, identity, tmp_path, how):
     r = subprocess.run(["gcc", "-O2", "-o", tmp_path / "linked", SERVICES / "tls_linked.c", *LINKED[how], "-lssl", "-lcrypto"],
                        capture_output=True, text=True)
     assert r.returncode == 0, r.stderr
-    ports = {by: net.free_port() for by in ("READ", "READ_EX")}
+    ports = {by: net.free_port() for by in ("INT", "EX")}
     for by, port in ports.items():
         sites.services.start([tmp_path / "linked"], "linked", port=port, env={"PORT": port, **sites.id, by: "1"})
     t = start("--log-level", "debug", "--port", ",".join(map(str, ports.values())))
@@ -223,6 +223,82 @@ def test_workers_with_equal_pointers(sites, traced, tag, identity):
     t = traced()
     ask(identity, port, 400, 24, f"/r/{tag}-%/n0")
     assert_edges(assert_exact(t.stop(), tag, 400, ["n0"]))
+
+
+def kernel_tls():
+    """How many directions of connections the kernel has taken over to encrypt or decrypt."""
+    return sum(int(n) for n in re.findall(r"^Tls[TR]xSw\s+(\d+)", pathlib.Path("/proc/net/tls_stat").read_text(), re.M))
+
+
+def test_ktls(sites, traced, tag, identity, tmp_path):
+    """Where the kernel encrypts: what nginx writes goes through the library still, files are sent by the kernel itself."""
+    subprocess.run(["modprobe", "tls"], capture_output=True)
+    if not pathlib.Path("/proc/net/tls_stat").exists():
+        pytest.skip("this kernel has no TLS of its own (CONFIG_TLS)")
+    (tmp_path / "file").write_bytes(b"x" * 100_000)
+    port, before = net.free_port(), kernel_tls()
+    sites.nginx(port, f"root {tmp_path}; try_files /file =404; sendfile on;", more="ssl_conf_command Options KTLS;")
+    t = traced()
+    probe_openssl(sites, identity)
+    ask(identity, port, 60, 6, f"/r/{tag}-%/n0")
+    mine = assert_exact(t.stop(), tag, 60, ["n0"])
+    assert_edges(mine)
+    assert kernel_tls() >= before + 6, "nginx did not let the kernel encrypt"
+    assert {s.attrs["http.response.status_code"] for s in mine} == {200}
+
+
+# Requests over two connections to one port, one of which names its server: HTTP/1.0 needs no Host.
+HOSTLESS = """
+import os, socket, ssl, sys
+context = ssl.create_default_context(cafile=os.environ["CA"])
+context.check_hostname = False
+for i, name in enumerate(["localhost", None]):
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[1]))), server_hostname=name) as c:
+        c.sendall(f"GET {sys.argv[2] % i} HTTP/1.0\\r\\n\\r\\n".encode())
+        assert b"200 OK" in c.recv(4096)
+"""
+
+
+def test_no_host(sites, traced, tag, identity):
+    """Where no Host names the server, what its client has asked the handshake for does."""
+    ports = {kind: net.free_port() for kind in ("python", "node", "nginx", "gunicorn", "uvicorn", "go")}
+    for kind, port in ports.items():
+        getattr(sites, kind)(port)
+    t = traced()
+    probe_openssl(sites, identity)
+    for kind, port in ports.items():
+        ask(identity, port, 10, 2, f"/r/{tag}-named{kind}%/n0")
+        subprocess.run([python(), "-c", HOSTLESS, str(port), f"/r/{tag}-{kind}%d/n0"], check=True, env=identity, timeout=60 * SLOW)
+    mine = spans.tagged(t.stop(), tag)
+    for kind, port in ports.items():
+        got = {(s.rid.removeprefix(f"{tag}-{kind}"), s.kind): (s.attrs.get("server.address"), s.attrs.get("server.port"))
+               for s in mine if re.fullmatch(f"{tag}-{kind}\\d", s.rid)}
+        assert got == {("0", spans.SERVER): ("localhost", port), ("1", spans.SERVER): (None, None),
+                       ("0", spans.CLIENT): ("localhost", port), ("1", spans.CLIENT): ("127.0.0.1", port)}, (kind, got)
+    assert {s.attrs["server.address"] for s in mine if "named" in s.rid} == {"127.0.0.1"}
+
+
+def test_early_data(sites, traced, tag, identity, tmp_path):
+    """Requests that come with the first bytes of a session that is taken up again: before the handshake is over, and once."""
+    port, session, early = net.free_port(), tmp_path / "session", tmp_path / "early"
+    sites.nginx(port, more="ssl_protocols TLSv1.3; ssl_early_data on;")
+    t = traced()
+    probe_openssl(sites, identity)
+
+    def s_client(*args, text):
+        r = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_3", "-ign_eof", *args], input=text,
+                           capture_output=True, text=True, timeout=60 * SLOW)
+        assert "200 OK" in r.stdout, r.stdout + r.stderr
+        return r.stdout
+
+    def request(n):
+        return f"GET /r/{tag}-{n}/n0 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+    s_client("-sess_out", session, text=request("late"))
+    for n in range(10):
+        early.write_text(request(n))
+        assert "Early data was accepted" in s_client("-sess_in", session, "-sess_out", session, "-early_data", early, text="")
+    assert_edges(assert_exact(t.stop(), tag, 11, ["n0"]))
 
 
 def test_gnutls(sites, traced, tag, identity):

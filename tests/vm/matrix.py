@@ -49,7 +49,7 @@ SELECTION = [
     "(who_waits and epoll) or (test_never_answered and deaf-unix-close) or (test_failed_connects and refused) or "
     "test_received or test_equal_port_pairs or test_joined_through or test_proven_by or test_kill_9 or test_command or "
     "test_container or test_refused_plan or test_features_names or test_without_root or test_without_a_capability or "
-    "test_without_btf or (test_tls and test_proxy)"]
+    "test_without_btf or (test_tls and (test_proxy or test_ktls))"]
 # Below $WS_OUT, made by test-vm-full; the program is named by tests/rig/golang.py.
 SELECTION_NEEDS = ("tests/tools/verifier", "tests/go/accuracy_services_go-*")
 # That it traces at all, exactly, or says why not.

@@ -51,6 +51,7 @@ static const char *const programs[__HOOK_CNT] = {
 	[HOOK_TLS_WRITE] = "rt_tls_write",
 	[HOOK_TLS_READ_EX] = "rt_tls_read_ex",
 	[HOOK_TLS_WRITE_EX] = "rt_tls_write_ex",
+	[HOOK_TLS_WRITE_EX2] = "rt_tls_write_ex2",
 	[HOOK_TLS_SENDFILE] = "rt_tls_sendfile",
 	[HOOK_TLS_RETURN] = "rt_tls_return",
 	[HOOK_TLS_FREE] = "rt_tls_free",

@@ -93,7 +93,7 @@ static int add_new(struct golang *go)
 	size_t len = go_program__code(&go->p, w, 0, code, sizeof(code)), at = len;
 
 	if (queue->n)
-		at = go_program__call(code, len, go_program__address(&go->p, w, 0), go_program__address(&go->p, queue, 0));
+		at = prologue__call(code, len, go_program__address(&go->p, w, 0), go_program__address(&go->p, queue, 0));
 	if (at < len)
 		return add_site(go, HOOK_GO_NEW, go_program__address(&go->p, w, 0) + at);
 	return why(go, "it does not start goroutines as known");

@@ -121,15 +121,3 @@ size_t go_program__present(const struct go_wanted *w)
 		n += w->at[i].end > w->at[i].start;
 	return n;
 }
-
-size_t go_program__call(const uint8_t *code, size_t len, uint64_t addr, uint64_t target)
-{
-	for (size_t at = 0; at + 5 <= len; at++) {
-		int32_t rel;
-
-		memcpy(&rel, code + at + 1, sizeof(rel));
-		if (code[at] == 0xe8 && addr + at + 5 + (uint64_t)(int64_t)rel == target)
-			return at;
-	}
-	return len;
-}

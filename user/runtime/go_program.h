@@ -34,7 +34,5 @@ size_t go_program__code(const struct go_program *g, const struct go_wanted *w, s
 uint64_t go_program__address(const struct go_program *g, const struct go_wanted *w, size_t i);
 /* How many of those that were found have code. */
 size_t go_program__present(const struct go_wanted *w);
-/* Where in these bytes, which stand at `addr`, the first call to `target` is; `len`: there is none. */
-size_t go_program__call(const uint8_t *code, size_t len, uint64_t addr, uint64_t target);
 
 #endif

@@ -206,3 +206,15 @@ size_t prologue__return(const uint8_t *code, size_t len)
 	next = prologue__decode(code + first.len, len - first.len);
 	return next.emulated ? first.len : 0;
 }
+
+size_t prologue__call(const uint8_t *code, size_t len, uint64_t addr, uint64_t target)
+{
+	for (size_t at = 0; at + 5 <= len; at++) {
+		int32_t rel;
+
+		memcpy(&rel, code + at + 1, sizeof(rel));
+		if (code[at] == 0xe8 && addr + at + 5 + (uint64_t)(int64_t)rel == target)
+			return at;
+	}
+	return len;
+}

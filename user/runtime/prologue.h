@@ -37,5 +37,7 @@ struct prologue_insn {
 	uint16_t writes; /* bit per general register that may change; not the stack pointer of push and pop */
 };
 struct prologue_insn prologue__decode(const uint8_t *code, size_t len);
+/* Where in this code, which stands at `addr`, `target` is called first; len: nowhere. */
+size_t prologue__call(const uint8_t *code, size_t len, uint64_t addr, uint64_t target);
 
 #endif

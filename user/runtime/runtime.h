@@ -52,6 +52,7 @@ enum runtime_hook {
 	HOOK_TLS_WRITE,
 	HOOK_TLS_READ_EX,   /* … and where it will say how many bytes it moved */
 	HOOK_TLS_WRITE_EX,
+	HOOK_TLS_WRITE_EX2, /* … behind another argument */
 	HOOK_TLS_SENDFILE,  /* entry: argument 1 is the session, argument 2 a file */
 	HOOK_TLS_RETURN,    /* return of any of these */
 	HOOK_TLS_FREE,	    /* entry: argument 1 is a session that ends */

@@ -102,9 +102,9 @@ static int add_read(struct golang *go, union ws_tls *layout)
 	size_t len = go_program__code(&go->p, w, 0, code, sizeof(code)), at = len;
 
 	if (go_program__present(reader))
-		at = go_program__call(code, len, addr, go_program__address(&go->p, reader, 0));
+		at = prologue__call(code, len, addr, go_program__address(&go->p, reader, 0));
 	if (at == len && go_program__present(copy)) {
-		at = go_program__call(code, len, addr, go_program__address(&go->p, copy, 0));
+		at = prologue__call(code, len, addr, go_program__address(&go->p, copy, 0));
 		layout->go.conn = spill_of(code, len);
 		if (!layout->go.conn)
 			return -ENOEXEC;

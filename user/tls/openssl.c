@@ -6,6 +6,9 @@
 #include "user/tls/tls.h"
 
 #include <stdbool.h>
+#include <string.h>
+
+#include "user/runtime/prologue.h"
 
 #define CODE_BYTES 64
 
@@ -16,19 +19,55 @@ static const struct tls_function functions[] = {
 	{"SSL_write", HOOK_TLS_WRITE, true, true, "SSL_write_ex", "SSL_write_ex2"},
 	{"SSL_read_ex", HOOK_TLS_READ_EX, true, false, NULL, NULL},	  /* since 1.1.1 */
 	{"SSL_write_ex", HOOK_TLS_WRITE_EX, true, false, NULL, NULL}, /* … */
-	{"SSL_read_early_data", HOOK_TLS_READ_EX, true, false, NULL, NULL},	  /* TLS 1.3 */
-	{"SSL_write_early_data", HOOK_TLS_WRITE_EX, true, false, NULL, NULL}, /* … */
+	{"SSL_write_ex2", HOOK_TLS_WRITE_EX2, true, false, NULL, NULL}, /* since 3.3 */
 	{"SSL_sendfile", HOOK_TLS_SENDFILE, true, false, NULL, NULL}, /* since 3.0, where the kernel encrypts */
 	{"SSL_do_handshake", HOOK_TLS_HANDSHAKE, true, true, NULL, NULL},
 	{"SSL_free", HOOK_TLS_FREE, false, true, NULL, NULL},
 };
 
-/* Both ways of reading go through the first. SSL_write_ex() says nothing of errors, so nothing tells where it is. */
+/*
+ * All ways of reading go through the first, all of writing through its counterpart, which has got another argument with
+ * 3.3: choose() leaves one of the three.
+ */
+enum { LINKED_READ, LINKED_HANDSHAKE, LINKED_WRITE, LINKED_WRITE_EX, LINKED_WRITE_EX2 };
+
 static const struct tls_function linked[] = {
-	{"ssl_read_internal", HOOK_TLS_READ_EX, true, true, NULL, NULL},
-	{"SSL_write", HOOK_TLS_WRITE, true, true, NULL, NULL},
-	{"SSL_do_handshake", HOOK_TLS_HANDSHAKE, true, true, NULL, NULL},
+	[LINKED_READ] = {"ssl_read_internal", HOOK_TLS_READ_EX, true, true, NULL, NULL},
+	[LINKED_HANDSHAKE] = {"SSL_do_handshake", HOOK_TLS_HANDSHAKE, true, true, NULL, NULL},
+	[LINKED_WRITE] = {"SSL_write", HOOK_TLS_WRITE, true, true, NULL, NULL},
+	[LINKED_WRITE_EX] = {"ssl_write_internal", HOOK_TLS_WRITE_EX, true, false, NULL, NULL},
+	[LINKED_WRITE_EX2] = {"ssl_write_internal", HOOK_TLS_WRITE_EX2, true, false, NULL, NULL},
 };
+
+/*
+ * SSL_write() passes on where the number of bytes goes, a place of its own: the argument that it loads an address of its
+ * stack for, in front of the call.
+ */
+static void choose(const struct elf_file *f, uint64_t *addr)
+{
+	static const uint8_t loads[][4] = {
+		{0x48, 0x89, 0xe1}, {0x48, 0x8d, 0x4c, 0x24}, {0x48, 0x8d, 0x4d}, /* mov %rsp,%rcx; lea X(%rsp),%rcx; lea X(%rbp),%rcx */
+		{0x49, 0x89, 0xe0}, {0x4c, 0x8d, 0x44, 0x24}, {0x4c, 0x8d, 0x45}, /* … %r8 */
+	};
+	static const size_t n_loads = sizeof(loads) / sizeof(loads[0]), bytes[] = {3, 4, 3, 3, 4, 3};
+	uint64_t from = addr[LINKED_WRITE], to = addr[LINKED_WRITE_EX];
+	bool fourth = false, fifth = false;
+	uint8_t code[CODE_BYTES * 2];
+	size_t end;
+
+	addr[LINKED_WRITE_EX] = addr[LINKED_WRITE_EX2] = 0;
+	if (!to || !elf_file__is_code(f, to) || !elf_file__read(f, from, code, sizeof(code)))
+		return;
+	end = prologue__call(code, sizeof(code), from, to);
+	for (size_t i = 0; i < end && end < sizeof(code); i++)
+		for (size_t k = 0; k < n_loads; k++)
+			if (!memcmp(code + i, loads[k], bytes[k]))
+				*(k < n_loads / 2 ? &fourth : &fifth) = true;
+	if (fourth == fifth)
+		return;
+	addr[fourth ? LINKED_WRITE_EX : LINKED_WRITE_EX2] = to;
+	addr[LINKED_WRITE] = 0;
+}
 
 /*
  * What a function returns that does little else than read a field of its argument: the first mov OFFSET(%rdi) to a register
@@ -93,6 +132,7 @@ const struct tls_library tls_openssl = {
 	.embedded = true,
 	.linked = linked,
 	.n_linked = sizeof(linked) / sizeof(linked[0]),
+	.choose = choose,
 	.layout = layout,
 	.base = "libcrypto",
 };

@@ -91,18 +91,6 @@ static int add(struct tls_file *t, const struct elf_file *elf, const char *path,
 	return 0;
 }
 
-static bool calls(const uint8_t *code, uint64_t addr, uint64_t target)
-{
-	for (size_t i = 0; i + 5 <= PROLOGUE_BYTES; i++) {
-		int32_t rel;
-
-		memcpy(&rel, code + i + 1, sizeof(rel));
-		if (code[i] == 0xe8 && addr + i + 5 + (uint64_t)(int64_t)rel == target)
-			return true;
-	}
-	return false;
-}
-
 /* What both of two functions call, if a probe is cheap there and not at them. 0: none. */
 static uint64_t called_by_both(const struct elf_file *elf, uint64_t a, uint64_t b)
 {
@@ -117,7 +105,7 @@ static uint64_t called_by_both(const struct elf_file *elf, uint64_t a, uint64_t 
 
 		memcpy(&rel, of_a + i + 1, sizeof(rel));
 		target = a + i + 5 + (uint64_t)(int64_t)rel;
-		if (of_a[i] == 0xe8 && calls(of_b, b, target) && elf_file__is_code(elf, target) &&
+		if (of_a[i] == 0xe8 && prologue__call(of_b, sizeof(of_b), b, target) < sizeof(of_b) && elf_file__is_code(elf, target) &&
 		    elf_file__read(elf, target, code, sizeof(code)) &&
 		    prologue__decode(code + prologue__return(code, sizeof(code)), 16).emulated)
 			return target;
@@ -177,6 +165,8 @@ static int look(struct tls_file *t, const struct tls_library *l, const struct el
 			return 0;
 	if (in == EXPORTED)
 		use_common(l, elf, addr);
+	if (in == STRINGS && l->choose)
+		l->choose(elf, addr);
 	for (size_t i = 0; i < n && !err; i++)
 		if (addr[i])
 			err = add(t, elf, path, &fn[i], addr[i]);

@@ -42,6 +42,7 @@ struct tls_library {
 	bool embedded; /* executables export it for their add-ons, or have it linked in */
 	const struct tls_function *linked; /* … without symbols: functions that linked.h finds */
 	size_t n_linked;
+	void (*choose)(const struct elf_file *f, uint64_t *addr); /* … of which some are not needed: sets them to 0. NULL: all are */
 	/* How to find what it hands to the program, in its file and the one that it stands on. NULL: it is not looked for. */
 	void (*layout)(const struct elf_file *f, const struct elf_file *base, union ws_tls *ret);
 	const char *base; /* that file's name begins so; the same one, if there is none */

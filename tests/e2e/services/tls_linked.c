@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* An HTTPS server that blocks, a thread for each connection, with OpenSSL linked in. READ_EX: by SSL_read_ex(). */
+/* An HTTPS server that blocks, a thread for each connection, with OpenSSL linked in. EX: by SSL_read_ex() and SSL_write_ex(). */
 #include <arpa/inet.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
@@ -11,14 +11,14 @@
 
 static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 static SSL_CTX *ctx;
-static int read_ex;
+static int ex;
 
 static size_t receive(SSL *s, char *to, size_t size)
 {
 	size_t n = 0;
 	int got;
 
-	if (read_ex)
+	if (ex)
 		return SSL_read_ex(s, to, size, &n) > 0 ? n : 0;
 	got = SSL_read(s, to, (int)size);
 	return got > 0 ? (size_t)got : 0;
@@ -41,7 +41,7 @@ static void *serve(void *arg)
 		if (!strstr(head, "\r\n\r\n"))
 			continue;
 		have = 0;
-		if (SSL_write(s, ok, sizeof(ok) - 1) <= 0)
+		if ((ex ? SSL_write_ex(s, ok, sizeof(ok) - 1, &n) : SSL_write(s, ok, sizeof(ok) - 1)) <= 0)
 			break;
 	}
 	SSL_free(s);
@@ -56,7 +56,7 @@ int main(void)
 	int l = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 
 	signal(SIGPIPE, SIG_IGN);
-	read_ex = getenv("READ_EX") != NULL;
+	ex = getenv("EX") != NULL;
 	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	ctx = SSL_CTX_new(TLS_server_method());
 	if (SSL_CTX_use_certificate_file(ctx, getenv("CERT"), SSL_FILETYPE_PEM) <= 0 ||
