@@ -23,7 +23,8 @@ client = None
 @contextlib.asynccontextmanager
 async def lifespan(_app):
     global client
-    async with httpx.AsyncClient(timeout=60) as client:
+    # uvicorn closes what was idle for five seconds, httpx's own limit as well: whoever asks just then gets an error.
+    async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(keepalive_expiry=2)) as client:
         yield
 
 

@@ -9,6 +9,8 @@ import httpx
 
 SITE = os.environ.get("SITE", "https://127.0.0.1:5443")
 LOG = os.environ.get("LOG", "http://127.0.0.1:5004")
+# uvicorn closes what was idle for five seconds, httpx's own limit as well: whoever asks just then gets an error.
+LIMITS = httpx.Limits(keepalive_expiry=2)
 
 
 def make_app(path, site):
@@ -17,7 +19,8 @@ def make_app(path, site):
     @contextlib.asynccontextmanager
     async def lifespan(_app):
         tls = ssl.create_default_context(cafile=os.environ.get("SITE_CA"))
-        async with httpx.AsyncClient(timeout=60) as log, httpx.AsyncClient(timeout=60, verify=tls) as https:
+        async with httpx.AsyncClient(timeout=60, limits=LIMITS) as log, \
+                   httpx.AsyncClient(timeout=60, limits=LIMITS, verify=tls) as https:
             clients.update(log=log, site=https)
             yield
 

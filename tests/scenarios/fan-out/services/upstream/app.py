@@ -9,13 +9,15 @@ import httpx
 
 ONE = os.environ.get("SERVICE1", "http://127.0.0.1:5002") + "/check-one"
 TWO = os.environ.get("SERVICE2", "http://127.0.0.1:5003") + "/check-two"
+# uvicorn closes what was idle for five seconds, httpx's own limit as well: whoever asks just then gets an error.
+LIMITS = httpx.Limits(keepalive_expiry=2)
 client = None
 
 
 @contextlib.asynccontextmanager
 async def lifespan(_app):
     global client
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with httpx.AsyncClient(timeout=60, limits=LIMITS) as client:
         yield
 
 
