@@ -554,8 +554,8 @@ static __always_inline bool is_ciphertext(struct xfer *x, struct seen *o, struct
 	s->sk = (__u64)o->sk;
 	s->nonblock = (x->flags & WS_DATA_NONBLOCK) != 0;
 	if (inside && x->size && o->ts->tls.what == (x->dir == WS_TX ? TLS_WRITE : TLS_READ))
-		tls_wire(s, x, o->sk);
-	else if (s->carried && !inside && x->size && x->dir == WS_RX && s->st.role == WS_ROLE_SERVER)
+		tls_wire(s, x, o->sk, trusted ? first_byte(x) : 0);
+	if ((inside ? x->size > TLS_HEADER : s->carried && x->size) && x->dir == WS_RX && s->st.role == WS_ROLE_SERVER)
 		tls_note_records(s, x, o->sk, trusted ? first_byte(x) : 0);
 	if (x->size && s->hello && is_hello(s, x) && trusted)
 		x->wire_flags = WS_WIRE_HELLO;
@@ -600,13 +600,16 @@ static __always_inline __u32 tls_version(__u64 session, __u64 cookie)
 	return v > 0x0300 && v <= 0x0304 ? (v & 7u) << WS_WIRE_VERSION_SHIFT : 0;
 }
 
-/* The socket has sent the record of text that was held: `x` was the ciphertext, and is the text from here on. */
+/*
+ * The socket has sent the record of text that was held: `x` was the ciphertext, and is the text from here on. Early data goes
+ * behind its handshake's first records, and begins where the last of them does.
+ */
 static __always_inline void tell_held(struct xfer *x, struct seen *o, struct task_struct *task)
 {
 	struct thread_state *ts = o->ts;
-	__u32 wire = wire_position(o->sk, x), flags = x->flags;
+	long last = in_tls_call(ts, task) ? tls_last_record(first_byte(x), x->size) : 0;
+	__u32 wire = wire_position(o->sk, x) + last, flags = x->flags;
 
-	count(WS_K_STOPPED, 1);
 	if (o->st->stopped || !tls_held_is_there(ts, o->session)) {
 		tls_drop_held(ts);
 		return;
@@ -618,7 +621,7 @@ static __always_inline void tell_held(struct xfer *x, struct seen *o, struct tas
 	x->flags = flags;
 	x->pos = o->st->pos[WS_TX];
 	o->st->pos[WS_TX] = x->pos + x->size;
-	if (o->seqpos) {
+	if (o->seqpos && last >= 0) {
 		x->wire = wire;
 		x->wire_flags = WS_WIRE_KNOWN;
 	}
@@ -687,18 +690,14 @@ static __always_inline void capture(const struct moved *m)
 	}
 	trusted = find_buffer(x, &o, m) && !(m->flags & MSG_TRUNC);
 	if (is_ciphertext(x, &o, task, trusted)) {
-		if (x->size && x->dir == WS_TX && o.ts->held.session) {
-			tell_held(x, &o, task);
-			return;
-		}
-		if (x->wire_flags & WS_WIRE_HELLO && !o.st->stopped) {
+		if (x->wire_flags & WS_WIRE_HELLO && !o.st->stopped)
 			tell_hello(x, &o);
-			return;
-		}
-		if (x->size || o.st->stopped) {
+		else if (x->size || o.st->stopped)
 			count(WS_K_STOPPED, 1);
+		if (x->size && x->dir == WS_TX && o.ts->held.session)
+			tell_held(x, &o, task);
+		if (x->size || o.st->stopped)
 			return;
-		}
 		x->pos = o.st->pos[x->dir & 1];
 		hand_over(x, &o, task, true);
 		return;

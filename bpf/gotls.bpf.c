@@ -9,8 +9,6 @@
 #include "capture.bpf.h"
 #include "goabi.bpf.h"
 
-#define TLS_RECORD_TEXT 23 /* RFC 8446, 5.1: application_data */
-
 /* bytes.Reader: a slice of three words, and how far it was read. bytes.Buffer: the same. */
 #define SLICE_LEN 8
 #define READ_AT 24

@@ -288,6 +288,8 @@ struct turn_works_map {
  */
 #define TLS_RECORDS_MAX 4
 
+enum tls_begun { TLS_BEGUN = 1, TLS_BEGUN_LONG /* as long as they get */ };
+
 struct tls_session {
 	struct sock_state st; /* of the plaintext */
 	__u64 under;	      /* id of the socket */
@@ -296,17 +298,18 @@ struct tls_session {
 	__u32 at[2];	      /* by enum ws_dir: sequence number at which the record under way begins */
 	__u32 into;	      /* RX: how many bytes of it were handed out */
 	__u8 known[2];	      /* `at` holds */
-	__u8 begun[2];	      /* a record is under way that nothing was handed out of, or that was not sent whole */
+	__u8 begun[2];	      /* enum tls_begun: a record is under way that nothing was handed out of, or that was not sent whole */
 	__u8 nonblock;
 	__u8 carried; /* the program itself carries ciphertext between library and socket */
 	__u8 seqpos;  /* positions of the socket are TCP sequence numbers */
-	/* carried, RX: the records of the last transfer, if it was made of whole ones */
+	/* RX, of servers: the records of the last transfer, if it was made of whole ones */
 	__u8 n_records, next_record;
 	__u8 hello; /* its ClientHello is to come */
-	__u8 pad[2];
+	__u8 ahead; /* … of more than one */
+	__u8 pad[1];
 	__u32 version; /* Go: as WS_WIRE_VERSION, 0: not read yet */
 	struct {
-		__u32 at, len; /* sequence number of its head; bytes behind that */
+		__u32 at, len; /* sequence number of its head; bytes behind that, 0: it has no text */
 	} records[TLS_RECORDS_MAX];
 };
 

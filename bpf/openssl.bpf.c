@@ -99,7 +99,7 @@ static __always_inline void plaintext(struct thread_state *ts, struct task_struc
 	x = text_of(ts, s, dir, ts->tls.buf, size, tls_version(ts->tls.session, cookie));
 	if (s->carried && dir == WS_TX)
 		tls_wire_next(s, ts->tls.session, cookie, size);
-	else if (s->carried)
+	else if (dir == WS_RX && (s->carried || s->ahead))
 		tls_take_record(s, size);
 	tell_text(ts, task, s, x);
 }

@@ -17,8 +17,10 @@
 /* RFC 8446, 5.1: types of records, change_cipher_spec to heartbeat; 0x03 and the minor version up to TLS 1.3. */
 #define TLS_RECORD_FIRST 20
 #define TLS_RECORD_HANDSHAKE 22
+#define TLS_RECORD_TEXT 23 /* application_data */
 #define TLS_RECORD_LAST 24
 #define TLS_HEADER 5
+#define TLS_TEXT_MAX 16384
 
 static __always_inline __u64 proc_start(struct task_struct *task)
 {
@@ -115,17 +117,29 @@ static __always_inline __u32 wire_position(struct sock *sk, const struct xfer *x
 }
 
 /*
- * The socket moved bytes for the session. Libraries that do not read ahead ask for a record's head by itself: that
- * tells where it begins even behind others of which the program hears nothing.
+ * Does a record begin here whose text is the next that is handed out, or was taken over, whatever went before in the same
+ * call? The program hears nothing of what was read before (libraries that do not read ahead ask for a record's head by
+ * itself), and its first write may have shaken hands. (A handshake's records are small; of those that a long text was cut
+ * into the first counts.)
  */
-static __always_inline void tls_wire(struct tls_session *s, const struct xfer *x, struct sock *sk)
+static __always_inline bool tls_begins(const struct tls_session *s, const struct xfer *x, __u64 from)
 {
 	__u32 d = x->dir & 1;
 
-	if (!s->begun[d] || (d == WS_RX && x->size == TLS_HEADER)) {
+	if (d == WS_RX)
+		return x->size == TLS_HEADER || tls_record(from);
+	return !s->st.pos[WS_TX] && s->begun[WS_TX] != TLS_BEGUN_LONG && tls_record(from);
+}
+
+/* The socket moved bytes for the session, the first of which is there. */
+static __always_inline void tls_wire(struct tls_session *s, const struct xfer *x, struct sock *sk, __u64 from)
+{
+	__u32 d = x->dir & 1;
+
+	if (!s->begun[d] || tls_begins(s, x, from)) {
 		s->at[d] = wire_position(sk, x);
 		s->known[d] = sock_has_seq(sk); /* not if the kernel encrypts */
-		s->begun[d] = 1;
+		s->begun[d] = x->size > TLS_TEXT_MAX ? TLS_BEGUN_LONG : TLS_BEGUN;
 		if (d == WS_RX)
 			s->into = 0;
 	}
@@ -215,8 +229,8 @@ static APART void tls_find_waiting(__u64 session, __u64 cookie, struct tls_waiti
 #endif
 }
 
-/* How far into what waits the last record begins, -1: it is not made of few whole ones. */
-static __always_inline long tls_last_record(const struct tls_waiting *w)
+/* How far into so many bytes the last record begins, -1: they are not made of few whole ones. */
+static APART long tls_last_record(__u64 at, __u64 len)
 {
 	__u8 head[TLS_HEADER + 3] = {};
 	__u32 off = 0;
@@ -225,10 +239,10 @@ static __always_inline long tls_last_record(const struct tls_waiting *w)
 	for (int i = 0; i < TLS_RECORDS_MAX; i++) {
 		__u32 end;
 
-		if (!tls_record(w->at + off) || bpf_probe_read_user(head, TLS_HEADER, (void *)(w->at + off)))
+		if (!tls_record(at + off) || bpf_probe_read_user(head, TLS_HEADER, (void *)(at + off)))
 			return -1;
 		end = off + TLS_HEADER + (head[3] << 8 | head[4]);
-		if (end == w->len)
+		if (end == len)
 			return off;
 		off = end;
 	}
@@ -260,7 +274,7 @@ static __always_inline void tls_drop_held(struct thread_state *ts)
 	count(WS_K_DROP_TLS, 1);
 }
 
-/* Plaintext of a session whose connection is not known. */
+/* Plaintext of a session whose connection is not known: it will be sent by the program, or, early data, by who has called this. */
 static __always_inline void tls_hold(struct thread_state *ts, struct task_struct *task, __u32 size)
 {
 	struct ws_token tok = {};
@@ -269,7 +283,7 @@ static __always_inline void tls_hold(struct thread_state *ts, struct task_struct
 	ts->held.session = ts->tls.session;
 	ts->held.buf = ts->tls.buf;
 	ts->held.size = size;
-	if (!ts->sealed || ts->tls.what != TLS_WRITE || size < sizeof(ts->held.first) ||
+	if ((!ts->sealed && ts->outer.session != ts->tls.session) || ts->tls.what != TLS_WRITE || size < sizeof(ts->held.first) ||
 	    bpf_probe_read_user(ts->held.first, sizeof(ts->held.first), (void *)ts->tls.buf))
 		tls_drop_held(ts);
 	else if (ts->runtime)
@@ -343,13 +357,16 @@ static APART struct tls_session *tls_of_goroutine(struct thread_state *ts, struc
 #define TLS_MORE_MIN 16
 #define TLS_MORE_MAX 24
 
-/* A server's program has read these records, to hand them to its library. */
+/*
+ * A server's program has read these records, to hand them to its library, or that reads ahead: the text of one of them, or
+ * more, is handed out next.
+ */
 static APART void tls_note_records(struct tls_session *s, const struct xfer *x, struct sock *sk, __u64 from)
 {
-	__u32 off = 0, wire = wire_position(sk, x);
+	__u32 off = 0, wire = wire_position(sk, x), n = 0;
 	__u8 head[TLS_HEADER + 3] = {};
 
-	s->n_records = s->next_record = 0;
+	s->n_records = s->next_record = s->ahead = 0;
 	if (x->iovcnt > 1 || !s->seqpos)
 		return;
 #pragma unroll
@@ -362,35 +379,43 @@ static APART void tls_note_records(struct tls_session *s, const struct xfer *x, 
 			break;
 		len = head[3] << 8 | head[4];
 		s->records[i].at = wire + off;
-		s->records[i].len = len;
+		s->records[i].len = head[0] == TLS_RECORD_TEXT ? len : 0;
 		off += TLS_HEADER + len;
-		s->n_records = i + 1;
+		n = i + 1;
 	}
 	if (off != x->size)
-		s->n_records = 0;
+		return;
+	s->n_records = n;
+	s->ahead = n > 1;
 }
 
-/* … which hands out the text of one of them, in their order. Handshakes have none. */
+/*
+ * … which of them? They come in their order, and what is handed out is all of one's text, or a part of the only one that has
+ * any. (With TLS 1.3 a handshake's records may look like such.)
+ */
 static APART void tls_take_record(struct tls_session *s, __u32 text)
 {
-	s->known[WS_RX] = 0;
+	__u32 at = 0, next = 0, with_text = 0; /* of the newest that has any, or all of it */
+	bool whole = false;
+
+	if (s->next_record && s->next_record == s->n_records)
+		return; /* more of the last one */
 #pragma unroll
 	for (int i = 0; i < TLS_RECORDS_MAX; i++) {
-		__u32 more = s->records[i].len - text;
+		__u32 len = s->records[i].len;
 
-		if (i < s->next_record || i >= s->n_records)
+		if (i < s->next_record || i >= s->n_records || whole || len < text + TLS_MORE_MIN)
 			continue;
-		s->next_record = i + 1;
-		if (more < TLS_MORE_MIN || more > TLS_MORE_MAX)
-			continue;
-		s->at[WS_RX] = s->records[i].at;
-		s->known[WS_RX] = 1;
-		s->into = 0;
-		return;
+		with_text++;
+		whole = len - text <= TLS_MORE_MAX;
+		at = s->records[i].at;
+		next = i + 1;
 	}
+	s->known[WS_RX] = whole || with_text == 1;
+	s->next_record = s->known[WS_RX] ? next : s->n_records;
+	s->at[WS_RX] = at;
+	s->into = 0;
 }
-
-#define TLS_TEXT_MAX 16384 /* RFC 8446, 5.1 */
 
 struct sock___room {
 	int sk_wmem_queued, sk_sndbuf;
@@ -411,7 +436,7 @@ static APART void tls_wire_next(struct tls_session *s, __u64 session, __u64 cook
 	if (!s->seqpos || text > TLS_TEXT_MAX || BPF_CORE_READ(sk, sk_wmem_queued) * 2 >= BPF_CORE_READ(sk, sk_sndbuf))
 		return;
 	tls_find_waiting(session, cookie, &w);
-	off = w.at ? tls_last_record(&w) : -1;
+	off = w.at ? tls_last_record(w.at, w.len) : -1;
 	if (off < 0)
 		return;
 	s->at[WS_TX] = BPF_CORE_READ(tp, write_seq) + off;

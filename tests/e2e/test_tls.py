@@ -242,7 +242,7 @@ def test_ktls(sites, traced, tag, identity, tmp_path):
     probe_openssl(sites, identity)
     ask(identity, port, 60, 6, f"/r/{tag}-%/n0")
     mine = assert_exact(t.stop(), tag, 60, ["n0"])
-    assert_edges(mine)
+    assert_edges(mine, missing=60)  # TCP's own positions are hidden: there is nothing to join by
     assert kernel_tls() >= before + 6, "nginx did not let the kernel encrypt"
     assert {s.attrs["http.response.status_code"] for s in mine} == {200}
 

@@ -66,8 +66,8 @@ static void test_openssl(void **state_)
 		assert_true(tls_file__is_candidate(&files[0]));
 		assert_int_equal(tls_file__inspect(&maps, &files[0], getpid(), TLS_LIBRARY, &t), 0);
 		assert_string_equal(t.library, "OpenSSL");
-		assert_int_equal(t.n_sites, 9);
-		assert_int_equal(sites(&t, HOOK_TLS_RETURN, true), 4);
+		assert_int_equal(t.n_sites, 11);
+		assert_int_equal(sites(&t, HOOK_TLS_RETURN, true), 5);
 		assert_int_equal(sites(&t, HOOK_TLS_READ, false), 0); /* both read by one function */
 		assert_int_equal(sites(&t, HOOK_TLS_FREE, false), 1);
 		layout.cookie = t.sites[1].cookie;

@@ -22,6 +22,7 @@ static const struct tls_function functions[] = {
 	{"SSL_write_ex2", HOOK_TLS_WRITE_EX2, true, false, NULL, NULL}, /* since 3.3 */
 	{"SSL_sendfile", HOOK_TLS_SENDFILE, true, false, NULL, NULL}, /* since 3.0, where the kernel encrypts */
 	{"SSL_do_handshake", HOOK_TLS_HANDSHAKE, true, true, NULL, NULL},
+	{"SSL_write_early_data", HOOK_TLS_HANDSHAKE, true, false, NULL, NULL}, /* TLS 1.3: sends what SSL_write_ex() has sealed within */
 	{"SSL_free", HOOK_TLS_FREE, false, true, NULL, NULL},
 };
 
